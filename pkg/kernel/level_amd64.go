@@ -1,0 +1,4 @@
+package kernel
+
+// haveAssembly says whether assembly kernels are compiled in.
+const haveAssembly = true
