@@ -1,0 +1,38 @@
+// Package model holds the architectures, one file each, and what they share: how
+// a network is configured, built, loaded and saved.
+package model
+
+import (
+	"github.com/unrollnet/unrollnet/pkg/nn"
+	G "gorgonia.org/gorgonia"
+)
+
+// Network is an image restoration network: from samples of an image and the
+// mask that says where they are to the whole image. Signals and masks are
+// (B,C,H,W) with values in [0,1] and {0,1}.
+type Network interface {
+	// Config returns the resolved configuration.
+	Config() Config
+	// Params returns the parameters.
+	Params() *nn.Params
+	// Channels returns C: 3, or 1.
+	Channels() int
+	// Blocks returns the number of blocks in series.
+	Blocks() int
+	// Reach returns how many pixels away block t looks, in each direction.
+	Reach(t int) int
+	// Align returns what the origin of a tile or training patch must be a
+	// multiple of for the block to see the image as it would see the whole.
+	Align() int
+	// State returns the channels (S) of what block t hands to block t+1 beside
+	// the estimate, and the factor by which its height and width are smaller;
+	// 0 channels for nothing.
+	State(t int) (channels, factor int)
+	// Block adds block t: from the estimate x with the samples in place, the
+	// mask, and the state of the block before (nil where State(t-1) is empty) to
+	// the next estimate and state.
+	Block(b *nn.Builder, t int, x, mask, state *G.Node) (next, nextState *G.Node, err error)
+	// Forward adds the whole network: initial interpolation of the samples y
+	// (zero where the mask is zero), then all blocks.
+	Forward(b *nn.Builder, y, mask *G.Node) (*G.Node, error)
+}
