@@ -27,7 +27,7 @@ func Dir(t testing.TB, sub ...string) string {
 	if err != nil {
 		t.Skipf("real data: no working directory: %v", err)
 	}
-	root, err := find(os.Getenv(EnvVar), start)
+	root, err := Find(os.Getenv(EnvVar), start)
 	if err != nil {
 		if os.Getenv(EnvVar) != "" {
 			t.Fatalf("real data: %v", err)
@@ -57,9 +57,9 @@ func Images(t testing.TB, sub ...string) []string {
 	return paths
 }
 
-// find looks for the data folder: env if it is not empty, else `shared/data`
+// Find looks for the data folder: env if it is not empty, else `shared/data`
 // in the parents of the module that holds start.
-func find(env, start string) (string, error) {
+func Find(env, start string) (string, error) {
 	if env != "" {
 		if !isDir(env) {
 			return "", fmt.Errorf("%s=%s is not a folder", EnvVar, env)
