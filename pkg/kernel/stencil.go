@@ -1,11 +1,18 @@
 package kernel
 
+import "fmt"
+
 // Stencil describes a weighted pixel graph on padded planes. A plane is Rows
 // rows of Stride elements; pixel (r, c) is at Base + r*Stride + c. Kernels may
 // compute, and write, any column c < Padded, where Cols <= Padded <= Stride and
 // Padded is a multiple of 16; so every plane needs valid memory for all Offsets
 // around those pixels. Callers keep padding at zero, and edge weights that touch
 // padding at zero, so what is written there is zero again.
+//
+// Elements are independent: a kernel gives each the same bits whatever the
+// column, the row, the size of the plane and the number of planes computed with
+// it. (Outer's sums over planes are one exception: they are rounded in groups of
+// planes that depend on planes and level.)
 type Stencil struct {
 	Rows, Cols, Padded int
 	Stride, Base       int
@@ -22,6 +29,16 @@ type Stencil struct {
 // Symmetric graphs store each edge once: the tap towards the neighbour at -o has
 // Edge = (plane of o) - o. Transposed directed graphs differ only in Edge.
 func Apply[T Float](s *Stencil, dst, diag, w, x []T, planes int) {
+	if planes <= 0 || s.empty() {
+		return
+	}
+	s.check("diag", len(diag), 1, false, false)
+	s.check("w", len(w), 1, true, false)
+	s.check("x", len(x), planes, false, true)
+	s.check("dst", len(dst), planes, false, false)
+	if d, ok := any(dst).([]float32); ok && applyFast(s, d, any(diag).([]float32), any(w).([]float32), any(x).([]float32), planes) {
+		return
+	}
 	applyGeneric(s, dst, diag, w, x, planes)
 }
 
@@ -35,6 +52,16 @@ func Apply[T Float](s *Stencil, dst, diag, w, x []T, planes int) {
 //
 // where [q,i] means q*PlaneLen+i.
 func Outer[T Float](s *Stencil, dw, ddiag, p, v []T, planes int, scale T, symmetric bool) {
+	if planes <= 0 || s.empty() {
+		return
+	}
+	s.check("ddiag", len(ddiag), 1, false, false)
+	s.check("dw", len(dw), 1, true, false)
+	s.check("p", len(p), planes, false, symmetric)
+	s.check("v", len(v), planes, false, true)
+	if d, ok := any(dw).([]float32); ok && outerFast(s, d, any(ddiag).([]float32), any(p).([]float32), any(v).([]float32), planes, float32(scale), symmetric) {
+		return
+	}
 	outerGeneric(s, dw, ddiag, p, v, planes, scale, symmetric)
 }
 
@@ -43,7 +70,48 @@ func Outer[T Float](s *Stencil, dw, ddiag, p, v []T, planes int, scale T, symmet
 //	for taps t, every pixel i:
 //	    dst[Edge[t]+i] = sum over d < planes, in order, of (g[d*PlaneLen+i] - g[d*PlaneLen+i+Offset[t]])^2
 func Distance[T Float](s *Stencil, dst, g []T, planes int) {
+	if s.empty() {
+		return
+	}
+	s.check("dst", len(dst), 1, true, false)
+	if planes > 0 {
+		s.check("g", len(g), planes, false, true)
+	}
+	if d, ok := any(dst).([]float32); ok && planes > 0 && distanceFast(s, d, any(g).([]float32), planes) {
+		return
+	}
 	distanceGeneric(s, dst, g, planes)
+}
+
+func (s *Stencil) empty() bool { return s.Rows <= 0 || s.Padded <= 0 }
+
+// check panics unless a slice of n elements covers every pixel of planes planes,
+// at the edges' offsets (edge) or the neighbours' as well (neighbours): assembly
+// has no bounds checks of its own.
+func (s *Stencil) check(name string, n, planes int, edge, neighbours bool) {
+	if s.Padded%16 != 0 || s.Padded > s.Stride || len(s.Edge) != len(s.Offset) {
+		panic(fmt.Sprintf("kernel: stencil with Padded %d (multiples of 16), Stride %d, %d edges, %d offsets", s.Padded, s.Stride, len(s.Edge), len(s.Offset)))
+	}
+	var lo, hi int
+	switch {
+	case edge && len(s.Edge) == 0:
+		return
+	case edge:
+		lo, hi = s.Edge[0], s.Edge[0]
+		for _, e := range s.Edge {
+			lo, hi = min(lo, e), max(hi, e)
+		}
+	case neighbours:
+		for _, o := range s.Offset {
+			lo, hi = min(lo, o), max(hi, o)
+		}
+	}
+	last := (planes - 1) * s.PlaneLen
+	lo += s.Base + min(0, last)
+	hi += s.Base + max(0, last) + (s.Rows-1)*s.Stride + s.Padded
+	if lo < 0 || hi > n {
+		panic(fmt.Sprintf("kernel: stencil reaches elements %d to %d of %s, which has %d", lo, hi-1, name, n))
+	}
 }
 
 func applyGeneric[T Float](s *Stencil, dst, diag, w, x []T, planes int) {
