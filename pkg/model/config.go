@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/unrollnet/unrollnet/pkg/graph"
 )
 
 // Config is the `model` section of an experiment: an architecture and its
@@ -29,11 +31,11 @@ type Config struct {
 	MaskInput     *bool   `yaml:"mask_input" json:"mask_input"`       // show the sampling mask to the CNN; the paper's is false
 	BlockSkip     *bool   `yaml:"block_skip" json:"block_skip"`       // x <- p new + (1-p) old with p learned
 	Mixing        string  `yaml:"mixing" json:"mixing"`               // of heads: average (learned weights, the paper's) | pixel (softmax of CNN outputs)
-	Consistency   string  `yaml:"consistency" json:"consistency"`     // with the samples: hard (kept exactly) | soft (a learned fidelity weight)
+	Consistency   string  `yaml:"consistency" json:"consistency"`     // with the samples after mixing: hard (put back exactly) | none (the paper's)
 }
 
 // Offset is a neighbour's place relative to a pixel: rows down, columns right.
-type Offset [2]int
+type Offset = graph.Offset
 
 // Features is the shallow CNN of a block.
 type Features struct {
@@ -67,7 +69,7 @@ func preset(name string) (Config, bool) {
 			Channels: 3, Blocks: 5, Heads: 4, FeatureDim: 12, Window: 5, CGLayers: 5, CGSteps: 10,
 			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 1, Carry: ptr(false)},
 			Normalization: "symmetric", DistanceClip: -1, Color: "independent",
-			Slope: ptr(false), MaskInput: ptr(false), BlockSkip: ptr(false), Mixing: "average", Consistency: "hard",
+			Slope: ptr(false), MaskInput: ptr(false), BlockSkip: ptr(false), Mixing: "average", Consistency: "none",
 		}, true
 	case "tiny":
 		c, _ := preset("default")
@@ -164,7 +166,7 @@ func (c Config) validate() error {
 		{"model.normalization", c.Normalization, []string{"symmetric", "softmax_symmetric", "random_walk"}},
 		{"model.color", c.Color, []string{"independent", "coupled"}},
 		{"model.mixing", c.Mixing, []string{"average", "pixel"}},
-		{"model.consistency", c.Consistency, []string{"hard", "soft"}},
+		{"model.consistency", c.Consistency, []string{"hard", "none"}},
 	} {
 		if !slices.Contains(k.allowed, k.v) {
 			return oneOf(k.key, k.v, k.allowed)

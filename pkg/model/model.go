@@ -28,10 +28,11 @@ type Network interface {
 	// the estimate, and the factor by which its height and width are smaller;
 	// 0 channels for nothing.
 	State(t int) (channels, factor int)
-	// Block adds block t: from the estimate x with the samples in place, the
-	// mask, and the state of the block before (nil where State(t-1) is empty) to
-	// the next estimate and state.
-	Block(b *nn.Builder, t int, x, mask, state *G.Node) (next, nextState *G.Node, err error)
+	// Block adds block t: from the estimate x, the samples y (read only where the
+	// mask is 1), the mask, and the state of the block before (nil where
+	// State(t-1) is empty) to the next estimate and state. With
+	// Config().Consistency "hard" estimates hold the samples, so x may stand for y.
+	Block(b *nn.Builder, t int, x, y, mask, state *G.Node) (next, nextState *G.Node, err error)
 	// Forward adds the whole network: initial interpolation of the samples y
 	// (zero where the mask is zero), then all blocks.
 	Forward(b *nn.Builder, y, mask *G.Node) (*G.Node, error)

@@ -1,0 +1,276 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"github.com/unrollnet/unrollnet/pkg/graph"
+	"github.com/unrollnet/unrollnet/pkg/nn"
+	"github.com/unrollnet/unrollnet/pkg/op"
+	G "gorgonia.org/gorgonia"
+)
+
+// uglr is the unrolled graph Laplacian regulariser of Do, Eftekhar, Hosseini,
+// Cheung and Chou, "Interpretable Lightweight Transformer via Unrolling of
+// Learned Graph Smoothness Priors" (NeurIPS 2024), as published (preset paper)
+// and with a prior that couples colours and sees slopes (preset default).
+//
+// The samples y of an image are completed by minimising a quadratic form of the
+// graph, x' A x subject to Hx = y. Every block learns its graphs anew from the
+// estimate so far:
+//
+//	features    f  = CNN(x, mask)                        (heads*D maps)
+//	edges       w_ij = exp(-|A_h'(f_i - f_j)|^2)         24 neighbours, normalised: self-attention
+//	low-pass    z_h = conjugate gradient on graph h      samples kept, a few steps, learned step sizes
+//	mix         x  = sum over heads of c_h z_h
+//
+// All that is learned: the CNN, the metric factors A_h, step sizes, c, and the
+// colour and slope coefficients of the prior.
+type uglr struct {
+	cfg     Config
+	params  *nn.Params
+	forward []Offset
+	norm    graph.Normalization
+}
+
+// New returns the network cfg describes with parameters initialised from seed,
+// or an error that names the offending key.
+func New(cfg Config, seed uint64) (Network, error) {
+	cfg, err := cfg.Resolved()
+	if err != nil {
+		return nil, err
+	}
+	return newUGLR(cfg, seed)
+}
+
+func newUGLR(cfg Config, seed uint64) (*uglr, error) {
+	norm, err := graph.ParseNormalization(cfg.Normalization)
+	if err != nil {
+		return nil, fmt.Errorf("model.%w", err)
+	}
+	n := &uglr{cfg: cfg, params: nn.NewParams(), forward: cfg.forwardOffsets(), norm: norm}
+	rng := rand.New(rand.NewPCG(seed, 0x75474c52)) // "uGLR"
+	for t := range cfg.Blocks {
+		n.addBlock(t, rng)
+	}
+	return n, nil
+}
+
+// name returns the name of a parameter of block t.
+func name(t int, part string) string { return fmt.Sprintf("block%d.%s", t, part) }
+
+// addBlock creates the parameters of block t.
+func (n *uglr) addBlock(t int, rng *rand.Rand) {
+	c, p := n.cfg, n.params
+	conv := func(part string, in, out, size int) {
+		bound := 1 / math.Sqrt(float64(in*size*size))
+		p.Add(name(t, part+".weight"), nn.Uniform(rng, bound), out, in, size, size)
+		p.Add(name(t, part+".bias"), nn.Uniform(rng, bound), out).NoDecay = true
+	}
+	in := n.inputs(t)
+	for l := range c.Features.Layers {
+		conv(fmt.Sprintf("conv%d", l), in, c.Features.Channels, 3)
+		in = c.Features.Channels
+	}
+	if c.Features.Skip == "scaled" && c.Features.Layers > 1 {
+		p.Add(name(t, "skip"), nn.Constant(.5), c.Features.Layers-1, 2).NoDecay = true
+	}
+	if n.projects() {
+		conv("project", in, n.maps()*c.Features.Pack*c.Features.Pack, 1)
+	}
+	// M = A A' = 1.5 I at the start.
+	p.Add(name(t, "metric"), func(i int) float32 {
+		if i/c.FeatureDim%c.FeatureDim == i%c.FeatureDim {
+			return float32(math.Sqrt(1.5))
+		}
+		return 0
+	}, c.Heads, c.FeatureDim, c.FeatureDim).NoDecay = true
+	p.Add(name(t, "alpha"), nn.Constant(.5), c.Heads, c.CGLayers, c.CGSteps).NoDecay = true
+	p.Add(name(t, "beta"), nn.Constant(.3), c.Heads, c.CGLayers, c.CGSteps).NoDecay = true
+	if c.Color == "coupled" {
+		start := [9]float32{1, -1, 0, 0, -1, 1, .35, .35, .35}
+		p.Add(name(t, "color"), func(i int) float32 { return start[i%9] }, c.Heads, 3, 3).NoDecay = true
+	}
+	if *c.Slope {
+		start := [2]float32{-.5, .5}
+		p.Add(name(t, "slope"), func(i int) float32 { return start[i%2] }, c.Heads, 2).NoDecay = true
+	}
+	if c.Mixing == "average" {
+		p.Add(name(t, "mix"), nn.Constant(1/float32(c.Heads)), c.Heads).NoDecay = true
+	}
+	if *c.BlockSkip {
+		p.Add(name(t, "block_skip"), nn.Constant(.95), 1).NoDecay = true
+	}
+}
+
+// inputs returns the channels the CNN of block t sees.
+func (n *uglr) inputs(t int) int {
+	c := n.cfg
+	in := c.Channels
+	if *c.MaskInput {
+		in *= 2
+	}
+	in *= c.Features.Pack * c.Features.Pack
+	if t > 0 {
+		s, _ := n.State(t - 1)
+		in += s
+	}
+	return in
+}
+
+// maps returns the feature maps a block needs at full resolution: D for each
+// head, and the scores of per-pixel mixing.
+func (n *uglr) maps() int {
+	m := n.cfg.Heads * n.cfg.FeatureDim
+	if n.cfg.Mixing == "pixel" {
+		m += n.cfg.Heads
+	}
+	return m
+}
+
+// projects says whether a 1x1 convolution makes the maps; the paper's CNN ends
+// in them.
+func (n *uglr) projects() bool {
+	return n.cfg.Features.Pack > 1 || n.cfg.Features.Channels != n.maps() || n.cfg.Mixing == "pixel"
+}
+
+func (n *uglr) Config() Config     { return n.cfg }
+func (n *uglr) Params() *nn.Params { return n.params }
+func (n *uglr) Channels() int      { return n.cfg.Channels }
+func (n *uglr) Blocks() int        { return n.cfg.Blocks }
+func (n *uglr) Align() int         { return n.cfg.Features.Pack }
+
+func (n *uglr) State(t int) (channels, factor int) {
+	if !*n.cfg.Features.Carry || t < 0 || t >= n.cfg.Blocks-1 {
+		return 0, 1
+	}
+	return n.cfg.Features.Channels, n.cfg.Features.Pack
+}
+
+// Reach adds up what one pixel of a block's output depends on: the products with
+// A, each one neighbourhood (and a difference) away; the weights there, which
+// know their neighbours' neighbours; the CNN.
+func (n *uglr) Reach(int) int {
+	c, r := n.cfg, n.cfg.radius()
+	step := r
+	if *c.Slope {
+		step++
+	}
+	return c.CGLayers*c.CGSteps*step + 2*r + (c.Features.Layers+1)*c.Features.Pack
+}
+
+func (n *uglr) Forward(b *nn.Builder, y, mask *G.Node) (*G.Node, error) {
+	x, err := op.Initial(b.Env, y, mask)
+	if err != nil {
+		return nil, err
+	}
+	var state *G.Node
+	for t := range n.cfg.Blocks {
+		if x, state, err = n.Block(b, t, x, y, mask, state); err != nil {
+			return nil, err
+		}
+	}
+	return x, nil
+}
+
+func (n *uglr) Block(b *nn.Builder, t int, x, y, mask, state *G.Node) (next, nextState *G.Node, err error) {
+	c, e := n.cfg, b.Env
+	h, w := x.Shape()[2], x.Shape()[3]
+	param := func(part string) *G.Node { return b.Param(name(t, part)) }
+
+	features, scores, hidden, err := n.features(b, t, x, mask, state)
+	if err != nil {
+		return nil, nil, fmt.Errorf("block %d: %w", t, err)
+	}
+	grid := graph.NewGrid(h, w, n.forward)
+	omega, err := op.EdgeWeights(e, grid, n.norm, c.DistanceClip, features, param("metric"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("block %d: %w", t, err)
+	}
+
+	solver := op.SolverConfig{Grid: grid, Layers: c.CGLayers, Steps: c.CGSteps, Normalization: n.norm,
+		Prior: graph.Prior{Coupled: c.Color == "coupled", Slope: *c.Slope}, Inference: b.Inference}
+	var color, slope *G.Node
+	if solver.Prior.Coupled {
+		color = param("color")
+	}
+	if solver.Prior.Slope {
+		slope = param("slope")
+	}
+	z, err := op.ConjugateGradient(e, solver, x, y, mask, omega, param("alpha"), param("beta"), color, slope)
+	if err != nil {
+		return nil, nil, fmt.Errorf("block %d: %w", t, err)
+	}
+
+	if c.Mixing == "pixel" {
+		next, err = op.MixPixels(e, z, scores)
+	} else {
+		next, err = op.MixHeads(e, z, param("mix"))
+	}
+	if err == nil && c.Consistency == "hard" {
+		next, err = op.Project(e, next, y, mask)
+	}
+	if err == nil && *c.BlockSkip {
+		next, err = op.Blend(e, next, x, param("block_skip"))
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("block %d: %w", t, err)
+	}
+	if s, _ := n.State(t); s > 0 {
+		nextState = hidden
+	}
+	return next, nextState, nil
+}
+
+// features adds the CNN of block t: its maps (B,heads*D,H,W), the scores
+// (B,heads,H,W) of per-pixel mixing, and its last hidden maps.
+func (n *uglr) features(b *nn.Builder, t int, x, mask, state *G.Node) (maps, scores, hidden *G.Node, err error) {
+	c, e := n.cfg, b.Env
+	H, W := x.Shape()[2], x.Shape()[3]
+	param := func(part string) *G.Node { return b.Param(name(t, part)) }
+
+	images, constants, states := []*G.Node{x}, 0, []*G.Node(nil)
+	if *c.MaskInput {
+		images, constants = append(images, mask), 1
+	}
+	if state != nil {
+		states = append(states, state)
+	}
+	h := x
+	if len(images) > 1 || len(states) > 0 || c.Features.Pack > 1 {
+		if h, err = op.Pack(e, c.Features.Pack, images, constants, states...); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	for l := range c.Features.Layers {
+		part := fmt.Sprintf("conv%d", l)
+		r, err := op.Conv(e, h, param(part+".weight"), param(part+".bias"), 1, true)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		if l == 0 || c.Features.Skip == "none" {
+			h = r
+			continue
+		}
+		if h, err = op.SkipSum(e, h, r, param("skip"), l-1); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	if !n.projects() {
+		return h, nil, h, nil
+	}
+	p := c.Features.Pack
+	out, err := op.Conv(e, h, param("project.weight"), param("project.bias"), 1, false)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	dims := c.Heads * c.FeatureDim
+	if maps, err = op.Unpack(e, p, out, 0, dims, H, W); err != nil {
+		return nil, nil, nil, err
+	}
+	if c.Mixing == "pixel" {
+		scores, err = op.Unpack(e, p, out, dims*p*p, c.Heads, H, W)
+	}
+	return maps, scores, h, err
+}

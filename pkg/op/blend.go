@@ -1,0 +1,106 @@
+package op
+
+import (
+	"fmt"
+
+	"github.com/unrollnet/unrollnet/pkg/kernel"
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// SkipSum adds c_k0 a + c_k1 b for two images of one shape and row k of the
+// coefficients c (rows,2): a skip connection with learned weights.
+func SkipSum(e *Env, a, b, c *G.Node, k int) (*G.Node, error) {
+	return applyAny(e, &scaledSum[float32]{row: k}, &scaledSum[float64]{row: k}, a, b, c)
+}
+
+// Blend adds p a + (1-p) b for two images of one shape and p (1): a block skip.
+func Blend(e *Env, a, b, p *G.Node) (*G.Node, error) {
+	return applyAny(e, &scaledSum[float32]{convex: true}, &scaledSum[float64]{convex: true}, a, b, p)
+}
+
+type scaledSum[T kernel.Float] struct {
+	row    int  // of the coefficients
+	convex bool // c_1 = 1 - c_0, one coefficient
+}
+
+func (f *scaledSum[T]) String() string { return fmt.Sprintf("scaledSum(convex %v)", f.convex) }
+
+func (f *scaledSum[T]) wants() []bool { return []bool{true, true, true} }
+
+func (f *scaledSum[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
+	if err := sameShape("second image", in[1], in[0]); err != nil {
+		return nil, err
+	}
+	if f.convex {
+		return in[0].Clone(), sameShape("coefficient", in[2], tensor.Shape{1})
+	}
+	if err := rank("coefficients", in[2], 2); err != nil {
+		return nil, err
+	}
+	return in[0].Clone(), sameShape("coefficients", in[2], tensor.Shape{max(in[2][0], f.row+1), 2})
+}
+
+func (f *scaledSum[T]) coefficients(c []T) []T {
+	if f.convex {
+		return []T{c[0], 1 - c[0]}
+	}
+	return c[2*f.row:][:2]
+}
+
+func (f *scaledSum[T]) forward(e *Env, in [][]T, out []T) {
+	kernel.LinearCombination(out, f.coefficients(in[2]), in[0], in[1])
+}
+
+func (f *scaledSum[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
+	c := f.coefficients(in[2])
+	kernel.LinearCombination(din[0], c[:1], dout)
+	kernel.LinearCombination(din[1], c[1:], dout)
+	a, b := T(kernel.Dot(dout, in[0])), T(kernel.Dot(dout, in[1]))
+	if f.convex {
+		din[2][0] = a - b
+		return
+	}
+	clear(din[2])
+	din[2][2*f.row], din[2][2*f.row+1] = a, b
+}
+
+// Project adds x with the samples put back: y where mask is 1, x elsewhere, all
+// of one shape. y and mask have no gradient.
+func Project(e *Env, x, y, mask *G.Node) (*G.Node, error) {
+	return applyAny(e, &project[float32]{}, &project[float64]{}, x, y, mask)
+}
+
+type project[T kernel.Float] struct{}
+
+func (f *project[T]) String() string { return "project" }
+
+func (f *project[T]) wants() []bool { return []bool{true, false, false} }
+
+func (f *project[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
+	if err := sameShape("samples", in[1], in[0]); err != nil {
+		return nil, err
+	}
+	return in[0].Clone(), sameShape("mask", in[2], in[0])
+}
+
+func (f *project[T]) forward(e *Env, in [][]T, out []T) {
+	x, y, m := in[0], in[1], in[2]
+	for i := range out {
+		if m[i] != 0 {
+			out[i] = y[i]
+		} else {
+			out[i] = x[i]
+		}
+	}
+}
+
+func (f *project[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
+	for i, m := range in[2] {
+		if m != 0 {
+			din[0][i] = 0
+		} else {
+			din[0][i] = dout[i]
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package op
+
+import (
+	"fmt"
+
+	"github.com/unrollnet/unrollnet/pkg/kernel"
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// Conv adds the convolution of x (B,I,H,W) with weight (O,I,K,K), K 1 or 3, zero
+// padding K/2, stride 1 or 2, plus bias (O), then max(0, .) if relu; see
+// kernel.ConvForward. The result is (B,O,ceil(H/stride),ceil(W/stride)). The
+// backward pass needs the input and the output, and nothing else is stored.
+func Conv(e *Env, x, weight, bias *G.Node, stride int, relu bool) (*G.Node, error) {
+	return applyAny(e, &conv[float32]{stride: stride, relu: relu}, &conv[float64]{stride: stride, relu: relu}, x, weight, bias)
+}
+
+type conv[T kernel.Float] struct {
+	stride int
+	relu   bool
+	c      kernel.Conv
+}
+
+func (f *conv[T]) String() string { return fmt.Sprintf("conv(stride %d, relu %v)", f.stride, f.relu) }
+
+func (f *conv[T]) wants() []bool { return []bool{true, true, true} }
+
+func (f *conv[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
+	x, w, b := in[0], in[1], in[2]
+	if err := rank("input", x, 4); err != nil {
+		return nil, err
+	}
+	if err := rank("weight", w, 4); err != nil {
+		return nil, err
+	}
+	if w[1] != x[1] || w[2] != w[3] || w[2] != 1 && w[2] != 3 {
+		return nil, fmt.Errorf("weight has shape %v, expected (O,%d,K,K) with K 1 or 3", w, x[1])
+	}
+	if f.stride != 1 && f.stride != 2 {
+		return nil, fmt.Errorf("stride is %d, expected 1 or 2", f.stride)
+	}
+	if err := sameShape("bias", b, tensor.Shape{w[0]}); err != nil {
+		return nil, err
+	}
+	f.c = kernel.Conv{Batch: x[0], In: x[1], Out: w[0], H: x[2], W: x[3], Size: w[2], Stride: f.stride}
+	return tensor.Shape{x[0], w[0], f.c.OutH(), f.c.OutW()}, nil
+}
+
+func (f *conv[T]) forward(e *Env, in [][]T, out []T) {
+	kernel.ConvForward(scratch[T](e), e.Workers, f.c, in[0], in[1], in[2], out, f.relu)
+}
+
+func (f *conv[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
+	s := scratch[T](e)
+	m := s.Mark()
+	defer s.Release(m)
+	if f.relu {
+		d := s.Take(len(dout))
+		kernel.ReLUGrad(d, out, dout)
+		dout = d
+	}
+	kernel.ConvInputGrad(s, e.Workers, f.c, dout, in[1], din[0])
+	kernel.ConvWeightGrad(s, e.Workers, f.c, in[0], dout, din[1], din[2])
+}
