@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -208,28 +209,20 @@ func (r *Run) writeAll(tmp string, s *Snapshot) error {
 	if err := r.fsys.MkdirAll(tmp, 0o755); err != nil {
 		return err
 	}
-	parts := []struct {
+	type part struct {
 		name  string
 		write func(io.Writer) error
-	}{{modelName, s.Model.Write}}
-	if s.EMA != nil {
-		parts = append(parts, struct {
-			name  string
-			write func(io.Writer) error
-		}{emaName, s.EMA.Write})
+	}
+	parts := []part{ // in the order of names, which is that of SHA256SUMS
+		{modelName, s.Model.Write},
+		{stateName, func(w io.Writer) error { _, err := w.Write(s.State); return err }},
 	}
 	if s.Optimizer != nil {
-		parts = append(parts, struct {
-			name  string
-			write func(io.Writer) error
-		}{optimizerName, s.Optimizer.Write})
+		parts = slices.Insert(parts, 1, part{optimizerName, s.Optimizer.Write})
 	}
-	parts = append(parts, struct {
-		name  string
-		write func(io.Writer) error
-	}{stateName, func(w io.Writer) error { _, err := w.Write(s.State); return err }})
-
-	sort.Slice(parts, func(a, b int) bool { return parts[a].name < parts[b].name })
+	if s.EMA != nil {
+		parts = slices.Insert(parts, 0, part{emaName, s.EMA.Write})
+	}
 	var sums bytes.Buffer
 	for _, p := range parts {
 		h := sha256.New()
@@ -290,12 +283,15 @@ func (r *Run) replace(tmp, name string) error {
 		}
 		return err
 	}
+	if err := r.fsys.SyncDir(r.dir()); err != nil {
+		return err
+	}
 	if moved {
 		if err := r.fsys.RemoveAll(old); err != nil {
 			r.report(err)
 		}
 	}
-	return r.fsys.SyncDir(r.dir())
+	return nil
 }
 
 // retain moves later checkpoints aside and deletes the oldest beyond the number
