@@ -73,7 +73,7 @@ func (n *twoLayers) Forward(b *nn.Builder, y, mask *G.Node) (*G.Node, error) {
 	return out, err
 }
 
-// spoiled puts a value into the samples of chosen steps.
+// spoiled puts a value into the target of chosen steps.
 type spoiled struct {
 	task.Task
 	value float32
@@ -83,7 +83,7 @@ type spoiled struct {
 func (s spoiled) Batch(step int, dst [][]float32) error {
 	err := s.Task.Batch(step, dst)
 	if s.steps(step) {
-		dst[0][0] = s.value
+		dst[2][0] = s.value
 	}
 	return err
 }
@@ -92,7 +92,10 @@ func (s spoiled) Batch(step int, dst [][]float32) error {
 func experiment(steps int) config.Experiment {
 	cfg := config.Default()
 	cfg.Seed = 7
-	cfg.Model.Preset = "tiny"
+	var err error
+	if cfg.Model, err = (model.Config{Preset: "tiny"}).Resolved(); err != nil {
+		panic(err)
+	}
 	cfg.Data.Train = data.SyntheticName
 	cfg.Data.Degradation = data.Degradation{Task: "demosaic", Pattern: "any"}
 	cfg.Data.Patch = 16
@@ -368,6 +371,22 @@ func TestResumeIsBitExact(t *testing.T) {
 	}
 }
 
+// TestResumeOfARealNetwork does the same for the smallest uGLR.
+func TestResumeOfARealNetwork(t *testing.T) {
+	for _, workers := range []int{1, 2} {
+		cfg := experiment(6)
+		cfg.Train.Workers, cfg.Train.Batch, cfg.Train.MicroBatch = workers, 4, 1
+		cfg.Log.Every, cfg.Checkpoint.Every = 1, 2
+		testResume(t, cfg, func() parts {
+			p, err := build(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}, 3, 3)
+	}
+}
+
 func TestStopRequests(t *testing.T) {
 	cfg := experiment(50)
 	clock := time.Unix(0, 0)
@@ -437,7 +456,7 @@ func TestBadStepsAreSkipped(t *testing.T) {
 }
 
 func TestBadGradientIsNamed(t *testing.T) {
-	cfg := experiment(1)
+	cfg := experiment(3)
 	r, err := newRun(cfg, Options{}.withDefaults(), tinyParts(t, cfg))
 	if err != nil {
 		t.Fatal(err)
