@@ -209,11 +209,13 @@ func TestGemmNonFinite(t *testing.T) {
 func TestGemmRefusesShortSlices(t *testing.T) {
 	x := func(n int) []float32 { return make([]float32, n) }
 	for name, f := range map[string]func(){
-		"a":    func() { Gemm(nil, 1, false, false, 3, 4, 5, x(14), 5, x(20), 4, x(12), 4, Epilogue[float32]{}) },
-		"b":    func() { Gemm(nil, 1, false, true, 3, 4, 5, x(15), 5, x(19), 5, x(12), 4, Epilogue[float32]{}) },
-		"c":    func() { Gemm(nil, 1, false, false, 3, 4, 5, x(15), 5, x(20), 4, x(11), 4, Epilogue[float32]{}) },
-		"lda":  func() { Gemm(nil, 1, true, false, 3, 4, 5, x(15), 2, x(20), 4, x(12), 4, Epilogue[float32]{}) },
-		"bias": func() { Gemm(nil, 1, false, false, 3, 4, 5, x(15), 5, x(20), 4, x(12), 4, Epilogue[float32]{RowBias: x(2)}) },
+		"a":   func() { Gemm(nil, 1, false, false, 3, 4, 5, x(14), 5, x(20), 4, x(12), 4, Epilogue[float32]{}) },
+		"b":   func() { Gemm(nil, 1, false, true, 3, 4, 5, x(15), 5, x(19), 5, x(12), 4, Epilogue[float32]{}) },
+		"c":   func() { Gemm(nil, 1, false, false, 3, 4, 5, x(15), 5, x(20), 4, x(11), 4, Epilogue[float32]{}) },
+		"lda": func() { Gemm(nil, 1, true, false, 3, 4, 5, x(15), 2, x(20), 4, x(12), 4, Epilogue[float32]{}) },
+		"bias": func() {
+			Gemm(nil, 1, false, false, 3, 4, 5, x(15), 5, x(20), 4, x(12), 4, Epilogue[float32]{RowBias: x(2)})
+		},
 	} {
 		func() {
 			defer func() {
