@@ -1,0 +1,105 @@
+package infer
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/unrollnet/unrollnet/pkg/checkpoint"
+	"github.com/unrollnet/unrollnet/pkg/data"
+	"github.com/unrollnet/unrollnet/pkg/model"
+	"github.com/unrollnet/unrollnet/pkg/model/weights"
+)
+
+// Network is a trained network ready to restore images. It may be used by
+// several goroutines at once.
+type Network struct {
+	name    string
+	net     model.Network
+	trained data.Degradation
+	engine  *engine
+}
+
+// taskKey is the entry of a weight file's metadata that holds, as JSON, the
+// degradation the network was trained to undo.
+const taskKey = "unrollnet.task"
+
+// Open returns the network called nameOrPath: the name of an embedded one (see
+// weights.Names) or the path of a safetensors file, which describes itself. A
+// name that is neither gives a *NotFoundError; a file that is damaged or holds
+// something else gives an error that names what was found.
+func Open(nameOrPath string) (*Network, error) {
+	b, err := weights.Open(nameOrPath)
+	if err == nil {
+		f, err := checkpoint.ReadBytes(b, nameOrPath)
+		if err != nil {
+			return nil, err
+		}
+		return fromFile(nameOrPath, f)
+	}
+	if !isFile(nameOrPath) {
+		return nil, notFound("", nameOrPath, weights.Names())
+	}
+	f, err := checkpoint.ReadFile(nameOrPath)
+	if err != nil {
+		return nil, err
+	}
+	return fromFile(nameOrPath, f)
+}
+
+// fromFile builds the network a weight file describes.
+func fromFile(name string, f *checkpoint.File) (*Network, error) {
+	net, err := model.Load(f)
+	if err != nil {
+		return nil, err
+	}
+	var d data.Degradation
+	text, ok := f.Metadata[taskKey]
+	if !ok {
+		return nil, fmt.Errorf("%s: no metadata %q, expected the degradation the network was trained on", name, taskKey)
+	}
+	if err := json.Unmarshal([]byte(text), &d); err != nil {
+		return nil, fmt.Errorf("%s: metadata %q: %w", name, taskKey, err)
+	}
+	if err := d.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: metadata %q: %w", name, taskKey, err)
+	}
+	return New(name, net, d), nil
+}
+
+// New wraps a network that is already built; trained is the degradation it
+// undoes. The parameters are read in place: they may be changed between
+// restorations, as training does, not during one.
+func New(name string, net model.Network, trained data.Degradation) *Network {
+	return &Network{name: name, net: net, trained: trained, engine: &engine{net: net, cache: machines{net: net}}}
+}
+
+// Name returns the name or path the network was opened by.
+func (n *Network) Name() string { return n.name }
+
+// Task returns what the network was trained for: demosaic, scale or fill.
+func (n *Network) Task() string { return n.trained.Task }
+
+// Trained returns the degradation the network was trained to undo.
+func (n *Network) Trained() data.Degradation { return n.trained }
+
+// Model returns the network itself: configuration, parameters, blocks.
+func (n *Network) Model() model.Network { return n.net }
+
+// Params returns the number of learned scalars.
+func (n *Network) Params() int { return n.net.Params().Count() }
+
+// ReceptiveField returns the side, in pixels, of the square of the image that a
+// pixel of the result may depend on through the blocks (the initial
+// interpolation aside): 2 sum_t Reach(t) + 1.
+func (n *Network) ReceptiveField() int {
+	r := 0
+	for t := range n.net.Blocks() {
+		r += n.net.Reach(t)
+	}
+	return 2*r + 1
+}
+
+// Restorer returns the network as a Restorer.
+func (n *Network) Restorer() *Restorer {
+	return &Restorer{Name: n.name, Task: n.Task(), Params: n.Params(), Network: n}
+}
