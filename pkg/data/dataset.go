@@ -152,51 +152,63 @@ func (p *planes) image() *imageio.Image {
 // mirrors). A gray image fills three channels alike; one channel is the
 // studio-range luma of imageio.Image.Luma.
 func (p *planes) patch(dst []float32, channels, y0, x0, side, turn int) {
-	if p.u16 != nil {
-		patch(dst, p, p.u16, func(v uint16) float32 { return float32(v) / 65535 }, channels, y0, x0, side, turn)
-		return
-	}
-	patch(dst, p, p.u8, func(v uint8) float32 { return byteValue[v] }, channels, y0, x0, side, turn)
-}
-
-func patch[T uint8 | uint16](dst []float32, p *planes, src []T, value func(T) float32, channels, y0, x0, side, turn int) {
 	at, dy, dx := walk(p.w, y0, x0, side, turn)
 	n, plane := side*side, p.w*p.h
-	if channels == 1 {
-		if p.c == 1 {
-			for y := range side {
-				row, s := dst[y*side:][:side], at+y*dy
-				for x := range row {
-					row[x] = float32((16 + 219*float64(value(src[s]))) / 255)
-					s += dx
-				}
-			}
-			return
-		}
-		r, g, b := src[:plane], src[plane:2*plane], src[2*plane:3*plane]
-		for y := range side {
-			row, s := dst[y*side:][:side], at+y*dy
-			for x := range row {
-				row[x] = float32((16 + 65.481*float64(value(r[s])) + 128.553*float64(value(g[s])) + 24.966*float64(value(b[s]))) / 255)
-				s += dx
-			}
-		}
-		return
-	}
 	for k := range channels {
-		if k > 0 && p.c == 1 {
+		if k >= p.c { // gray
 			copy(dst[k*n:(k+1)*n], dst[:n])
 			continue
 		}
-		from := src[k*plane : (k+1)*plane]
 		for y := range side {
 			row, s := dst[k*n+y*side:][:side], at+y*dy
-			for x := range row {
-				row[x] = value(from[s])
-				s += dx
+			switch {
+			case channels == 1:
+				p.lumaRow(row, s, dx)
+			case p.u16 != nil:
+				row16(row, p.u16, k*plane+s, dx)
+			default:
+				row8(row, p.u8, k*plane+s, dx)
 			}
 		}
 	}
+}
+
+// row8 reads 8-bit samples from offset s on, dx apart.
+func row8(row []float32, src []uint8, s, dx int) {
+	for x := range row {
+		row[x] = byteValue[src[s]]
+		s += dx
+	}
+}
+
+// row16 reads 16-bit samples from offset s on, dx apart.
+func row16(row []float32, src []uint16, s, dx int) {
+	for x := range row {
+		row[x] = float32(src[s]) / 65535
+		s += dx
+	}
+}
+
+// lumaRow is imageio.Image.Luma for the pixels from offset s on, dx apart.
+func (p *planes) lumaRow(row []float32, s, dx int) {
+	plane := p.w * p.h
+	for x := range row {
+		if p.c == 1 {
+			row[x] = float32((16 + 219*float64(p.value(s))) / 255)
+		} else {
+			r, g, b := p.value(s), p.value(plane+s), p.value(2*plane+s)
+			row[x] = float32((16 + 65.481*float64(r) + 128.553*float64(g) + 24.966*float64(b)) / 255)
+		}
+		s += dx
+	}
+}
+
+// value returns sample i in [0,1].
+func (p *planes) value(i int) float32 {
+	if p.u16 != nil {
+		return float32(p.u16[i]) / 65535
+	}
+	return byteValue[p.u8[i]]
 }
 
 // walk gives the source offset of the patch's first pixel and the steps to the

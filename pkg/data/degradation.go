@@ -169,8 +169,11 @@ func bayerInto(mask []float32, pattern string, h, w int) {
 	cl, _ := cell(pattern)
 	clear(mask)
 	for y := range h {
-		for x := range w {
-			mask[cl[y%2*2+x%2]*h*w+y*w+x] = 1
+		for x0 := range min(2, w) {
+			row := mask[cl[y%2*2+x0]*h*w+y*w:][:w]
+			for x := x0; x < w; x += 2 {
+				row[x] = 1
+			}
 		}
 	}
 }
@@ -248,11 +251,11 @@ func (d Degradation) MaskInto(mask []float32, c, h, w int, rng *rand.Rand) {
 // by selection sampling (Knuth, volume 2, 3.4.2, algorithm S).
 func randomInto(mask []float32, holes int, rng *rand.Rand) {
 	for i := range mask {
-		mask[i] = 1
-		if int(rng.Uint32N(uint32(len(mask)-i))) < holes {
-			mask[i] = 0
-			holes--
-		}
+		// hole is 1 where the draw is below holes: the sign of the difference,
+		// since a branch here would be mispredicted all the time.
+		hole := (int64(rng.Uint32N(uint32(len(mask)-i))) - int64(holes)) >> 63 & 1
+		holes -= int(hole)
+		mask[i] = float32(1 - hole)
 	}
 }
 
