@@ -7,16 +7,6 @@ import (
 	"testing"
 )
 
-// atLevels runs f as a subtest at every level of this machine.
-func atLevels(t *testing.T, f func(t *testing.T)) {
-	for _, l := range Available() {
-		t.Run(l.String(), func(t *testing.T) {
-			defer Force(l)()
-			f(t)
-		})
-	}
-}
-
 // grid is a stencil with all it needs around it: planes with halo rows and
 // columns wide enough for offsets of two pixels.
 type grid struct {
@@ -120,7 +110,7 @@ func (g *grid) outside(t *testing.T, what string, got, before []float32, bases [
 var gridShapes = []struct{ rows, cols, reach int }{{1, 1, 1}, {3, 16, 1}, {2, 17, 2}, {5, 40, 2}, {4, 130, 2}, {3, 300, 1}}
 
 func TestApplyMatchesReference(t *testing.T) {
-	atLevels(t, func(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
 		for _, shape := range gridShapes {
 			for _, symmetric := range []bool{false, true} {
 				for _, planes := range []int{1, 2, 3, 4, 5, 7, 9, 11, 12, 26} {
@@ -149,7 +139,7 @@ func TestApplyMatchesReference(t *testing.T) {
 }
 
 func TestOuterMatchesReference(t *testing.T) {
-	atLevels(t, func(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
 		for _, shape := range gridShapes {
 			for _, symmetric := range []bool{false, true} {
 				for _, planes := range []int{1, 2, 3, 4, 5, 7, 9, 12, 19} {
@@ -181,7 +171,7 @@ func TestOuterMatchesReference(t *testing.T) {
 }
 
 func TestDistanceMatchesReference(t *testing.T) {
-	atLevels(t, func(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
 		for _, shape := range gridShapes {
 			for _, half := range []bool{false, true} {
 				for _, planes := range []int{0, 1, 2, 3, 4, 5, 7, 9, 12, 25} {
@@ -206,7 +196,7 @@ func TestDistanceMatchesReference(t *testing.T) {
 // TestStencilElementsAreIndependent moves a graph to another column of a larger
 // plane: every pixel must keep its bits.
 func TestStencilElementsAreIndependent(t *testing.T) {
-	atLevels(t, func(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
 		const rows, cols, reach, planes, move = 4, 48, 2, 10, 5
 		for _, symmetric := range []bool{false, true} {
 			a := newGrid(11, rows, cols, reach, symmetric, false)
@@ -274,7 +264,7 @@ func TestStencilElementsAreIndependent(t *testing.T) {
 }
 
 func TestStencilNaNStaysLocal(t *testing.T) {
-	atLevels(t, func(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
 		g := newGrid(12, 6, 40, 2, false, false)
 		const planes = 9
 		x, w, diag := g.random(planes*g.PlaneLen), g.random(g.edges()*g.PlaneLen), g.random(g.PlaneLen)
@@ -296,7 +286,7 @@ func TestStencilNaNStaysLocal(t *testing.T) {
 }
 
 func TestStencilChecksLengths(t *testing.T) {
-	atLevels(t, func(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
 		g := newGrid(13, 4, 32, 2, false, true)
 		const planes = 3
 		n := func(k, less int) []float32 { return make([]float32, k*g.PlaneLen-less) }
@@ -328,7 +318,7 @@ func TestStencilChecksLengths(t *testing.T) {
 }
 
 func TestStencilAllocatesNothing(t *testing.T) {
-	atLevels(t, func(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
 		g := newGrid(14, 4, 32, 2, true, false)
 		h := newGrid(14, 4, 32, 2, true, true)
 		const planes = 9

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -72,12 +73,12 @@ func (v ISA) TailMask(n reg.GPVirtual) Mask {
 	t, ok := tables[v.Wide]
 	if !ok {
 		if v.Wide {
-			t = GLOBL("tailmask512", 8|16)
+			t = GLOBL("tailmask512", attr.RODATA|attr.NOPTR)
 			for i := range 16 {
 				DATA(2*i, operand.U16(1<<i-1))
 			}
 		} else {
-			t = GLOBL("tailmask2", 8|16)
+			t = GLOBL("tailmask2", attr.RODATA|attr.NOPTR)
 			for i := range 16 {
 				var m uint32
 				if i < 8 {
@@ -190,7 +191,7 @@ var constants = map[string]operand.Mem{}
 func (v ISA) ConstMem(name string, bits uint32) operand.Mem {
 	m, ok := constants[name]
 	if !ok {
-		m = GLOBL("const_"+name, 8|16)
+		m = GLOBL("const_"+name, attr.RODATA|attr.NOPTR)
 		for i := range 16 {
 			DATA(4*i, operand.U32(bits))
 		}

@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -136,7 +137,7 @@ func (t tapList) each(body func(edge, offset reg.GPVirtual)) {
 }
 
 func apply(v isa.ISA, planes, vectors int) {
-	TEXT(fmt.Sprintf("applyRow%d%s", planes, v.Suffix), 4|512,
+	TEXT(fmt.Sprintf("applyRow%d%s", planes, v.Suffix), attr.NOSPLIT|attr.NOFRAME,
 		"func(dst, diag, w, x *float32, i int, edges, offsets *int, taps, vecs, plane int)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("applyRow%d%s computes vecs vectors of Apply from element i on, for %d planes.", planes, v.Suffix, planes))
@@ -216,7 +217,7 @@ func outer(v isa.ISA, planes int, symmetric bool) {
 	if symmetric {
 		name, what = fmt.Sprintf("outerSymmetricRow%d%s", planes, v.Suffix), "symmetric"
 	}
-	TEXT(name, 4|512, "func(dw, ddiag, a, b *float32, scale float32, i int, edges, offsets *int, taps, vecs, plane int)")
+	TEXT(name, attr.NOSPLIT|attr.NOFRAME, "func(dw, ddiag, a, b *float32, scale float32, i int, edges, offsets *int, taps, vecs, plane int)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s computes vecs vectors of the %s Outer from element i on, for %d planes of p = a and v = b.", name, what, planes))
 	i := loadBytes("i")
@@ -301,7 +302,7 @@ func outer(v isa.ISA, planes int, symmetric bool) {
 
 func distance(v isa.ISA, planes int) {
 	name := fmt.Sprintf("distanceRow%d%s", planes, v.Suffix)
-	TEXT(name, 4|512, "func(dst, x *float32, i int, edges, offsets *int, taps, vecs, plane int, more bool)")
+	TEXT(name, attr.NOSPLIT|attr.NOFRAME, "func(dst, x *float32, i int, edges, offsets *int, taps, vecs, plane int, more bool)")
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s computes vecs vectors of Distance from element i on, for %d planes, on top of what dst holds if more.", name, planes))
 	i := loadBytes("i")
