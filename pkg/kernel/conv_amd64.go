@@ -1,7 +1,5 @@
 package kernel
 
-import "unsafe"
-
 // The fast convolutions copy a strip of image rows into zero-padded planes and
 // run the "indirect" product kernel over them: row l = (channel, tap) of the
 // matrix of patches is the strip itself, shifted by the tap, so patches are never
@@ -120,12 +118,6 @@ type convRun struct {
 
 // stripBytes is the size aimed at for the padded planes of a strip.
 const stripBytes = 256 << 10
-
-// takeInts returns n ints of unspecified content from float32 scratch memory.
-func takeInts(s *Scratch[float32], n int) []int {
-	t := s.Take(2*n + 2)
-	return unsafe.Slice((*int)(unsafe.Pointer(unsafe.SliceData(t))), n)
-}
 
 // setInput chooses the strips and lays out the padded planes of the source:
 // channels planes of h by w.
@@ -493,10 +485,10 @@ func (r *gradRun) work(worker, lo, hi int) {
 		dy := &r.dy[o0*r.stride]
 		for l := 0; l < r.terms; l += r.taps {
 			if whole && l+r.taps <= r.terms {
-				r.dots(&r.off[l], dy, &r.dw[o0*r.terms+l], 4*r.terms, flags)
+				r.dots(r.rows, r.n, r.x, &r.off[l], r.gap, dy, r.stride, &r.dw[o0*r.terms+l], 4*r.terms, flags)
 				continue
 			}
-			r.dots(&r.off[l], dy, &tmp[0], 4*r.taps, 0)
+			r.dots(r.rows, r.n, r.x, &r.off[l], r.gap, dy, r.stride, &tmp[0], 4*r.taps, 0)
 			for o := 4 * block; o < min(4*block+4, r.c.Out); o++ {
 				for t := range min(r.taps, r.terms-l) {
 					v := tmp[(o-o0)*r.taps+t]
@@ -507,18 +499,5 @@ func (r *gradRun) work(worker, lo, hi int) {
 				}
 			}
 		}
-	}
-}
-
-// dots runs the inner kernel over the image: for o < 4, t < taps
-//
-//	dst[o*ldd+t] (+)= sum over rows, columns of dy_o * x_t
-//
-// with ldd in bytes.
-func (r *gradRun) dots(off *int, dy, dst *float32, ldd, flags int) {
-	if r.level == AVX512 {
-		dots4x6avx512(r.rows, r.n, r.x, off, 4*r.gap, dy, 4*r.stride, dst, ldd, flags)
-	} else {
-		dots4x3avx2(r.rows, r.n, r.x, off, 4*r.gap, dy, 4*r.stride, dst, ldd, flags)
 	}
 }

@@ -232,8 +232,9 @@ type productRun struct {
 	geometry
 	packed         []float32 // A: for each block of terms, all panels of rows
 	biasAt         *float32
-	parts          int // blocks of terms, of (k+parts-1)/parts at most
-	blockN, blocks int // columns in a block of B, blocks in n
+	parts          int   // blocks of terms, of (k+parts-1)/parts at most
+	off            []int // of the rows of an unpacked B, in bytes; nil if B is packed
+	blockN, blocks int   // columns in a block of B, blocks in n
 	buffer         []float32
 	bufferLen      int // of one worker: a packed block of B, then the column buffer
 }
@@ -245,6 +246,10 @@ func (p *product) run(s *Scratch[float32], workers int) {
 	mark := s.Mark()
 	defer s.Release(mark)
 	g := activeGeometry()
+	if p.transB && p.batch == 1 && p.k >= minDots {
+		p.runDots(s, workers, g)
+		return
+	}
 	r := productRun{product: *p, geometry: g}
 	r.parts = max(1, (p.k+maxK-1)/maxK)
 	mp := g.padded(p.m)
@@ -261,6 +266,13 @@ func (p *product) run(s *Scratch[float32], workers int) {
 	}
 	r.biasAt = g.packBias(s, p.bias, p.m)
 	kc := max(1, (p.k+r.parts-1)/r.parts)
+	if !p.transB && mp <= g.rows {
+		// Each element of B is used once: packing would cost as much as it saves.
+		r.off = takeInts(s, kc)
+		for l := range r.off {
+			r.off[l] = 4 * l * p.ldb
+		}
+	}
 	panels := (p.n + g.cols - 1) / g.cols
 	perBlock := min(panels, max(2, blockBytes/(4*kc*g.cols)))
 	if workers > 1 {
@@ -297,12 +309,20 @@ func (r *productRun) work(worker, lo, hi int) {
 		for part := range r.parts {
 			l0, l1 := r.part(part)
 			k := l1 - l0
+			var b []float32
+			direct := 0 // columns read from B itself
 			if k > 0 {
 				at := u/r.blocks*r.stepB + l0*r.ldb + j0
 				if r.transB {
 					at = u/r.blocks*r.stepB + j0*r.ldb + l0
 				}
-				r.packColumns(buffer, r.b[at:], r.ldb, r.transB, n, k)
+				b = r.b[at:]
+				if r.off != nil {
+					direct = n / r.cols * r.cols
+				}
+				if direct < n {
+					r.packColumns(buffer, b[direct:], r.ldb, r.transB, n-direct, k)
+				}
 			}
 			flags := 0
 			var bias *float32
@@ -322,10 +342,167 @@ func (r *productRun) work(worker, lo, hi int) {
 				if bias != nil {
 					rowBias = at(bias, i0)
 				}
-				for j := 0; j < n; j += r.cols {
-					r.column(m, k, a, &buffer[j*k], nil, c[i0*r.ldc+j:], r.ldc, min(r.cols, n-j), rowBias, flags, tmp)
+				for j := 0; j < direct; j += r.cols {
+					r.column(m, k, a, &b[j], &r.off[0], c[i0*r.ldc+j:], r.ldc, r.cols, rowBias, flags, tmp)
+				}
+				for j := direct; j < n; j += r.cols {
+					r.column(m, k, a, &buffer[(j-direct)*k], nil, c[i0*r.ldc+j:], r.ldc, min(r.cols, n-j), rowBias, flags, tmp)
 				}
 			}
 		}
 	}
+}
+
+const (
+	// minDots is the number of terms from which A times the transpose of B is
+	// computed as dot products of rows, with nothing packed: panels have no
+	// advantage there for large matrices, and much overhead for small ones.
+	minDots = 1024
+	// dotTerms is how many terms are summed in registers: four rows of A of that
+	// length are 32 KiB.
+	dotTerms = 2048
+)
+
+// dotRun is a product with transposed B on its way, as dot products of the rows
+// of A and B.
+type dotRun struct {
+	product
+	geometry
+	off          []int     // of the rows of B, in bytes, padded to a multiple of taps
+	offTail      []int     // of the rows of tailB
+	tailA, tailB []float32 // the last terms, padded with zeros to one vector
+	tmp          []float32
+	tmpLen       int
+}
+
+func (p *product) runDots(s *Scratch[float32], workers int, g geometry) {
+	r := dotRun{product: *p, geometry: g}
+	blocks := (p.m + 3) / 4
+	workers = max(1, min(workers, blocks))
+	r.tmpLen = max(alignment, 4*g.taps)
+	r.tmp = s.Take(workers * r.tmpLen)
+	columns := (p.n + g.taps - 1) / g.taps * g.taps
+	r.off = takeInts(s, columns)
+	for j := range r.off {
+		r.off[j] = 4 * p.ldb * min(j, p.n-1)
+	}
+	if tail := p.k % g.lanes; tail > 0 {
+		r.offTail = takeInts(s, columns)
+		for j := range r.offTail {
+			r.offTail[j] = 4 * g.lanes * min(j, p.n-1)
+		}
+		r.tailA, r.tailB = s.TakeZero(p.m*g.lanes), s.TakeZero(p.n*g.lanes)
+		for i := range p.m {
+			for l := range tail {
+				term := p.k - tail + l
+				if p.transA {
+					r.tailA[i*g.lanes+l] = p.a[term*p.lda+i]
+				} else {
+					r.tailA[i*g.lanes+l] = p.a[i*p.lda+term]
+				}
+			}
+		}
+		for j := range p.n {
+			copy(r.tailB[j*g.lanes:][:tail], p.b[j*p.ldb+p.k-tail:])
+		}
+	}
+	if p.transA {
+		// Rows of op(A) are needed.
+		t := s.Take(p.m * p.k)
+		for l := range p.k {
+			for i, v := range p.a[l*p.lda:][:p.m] {
+				t[i*p.k+l] = v
+			}
+		}
+		r.a, r.lda = t, p.k
+	}
+	if workers == 1 {
+		r.work(0, 0, blocks)
+		return
+	}
+	shared := r
+	Parallel(workers, blocks, func(worker, lo, hi int) { shared.work(worker, lo, hi) })
+}
+
+// work computes blocks lo to hi of four rows of C.
+func (r *dotRun) work(worker, lo, hi int) {
+	tmp := r.tmp[worker*r.tmpLen:][:r.tmpLen]
+	whole := r.k / r.lanes * r.lanes
+	for l := 0; l < whole; l += dotTerms {
+		r.rowsTimes(tmp, lo, hi, min(dotTerms, whole-l)/r.lanes, r.a[l:], r.lda, &r.b[l], r.off, r.add || l > 0)
+	}
+	if whole < r.k {
+		r.rowsTimes(tmp, lo, hi, 1, r.tailA, r.lanes, &r.tailB[0], r.offTail, true)
+	}
+	if r.bias == nil && !r.relu {
+		return
+	}
+	for i := 4 * lo; i < min(4*hi, r.m); i++ {
+		c := r.c[i*r.ldc:][:r.n]
+		for j, s := range c {
+			if r.bias != nil {
+				s += r.bias[i]
+			}
+			if r.relu && s < 0 {
+				s = 0
+			}
+			c[j] = s
+		}
+	}
+}
+
+// rowsTimes computes the products of n vectors of rows 4*lo to 4*hi of a, lda
+// apart, with the rows of b at off, into C, or adds them to C.
+func (r *dotRun) rowsTimes(tmp []float32, lo, hi, n int, a []float32, lda int, b *float32, off []int, add bool) {
+	flags := 0
+	if add {
+		flags = flagAdd
+	}
+	for block := lo; block < hi; block++ {
+		i0, i1, stride := 4*block, min(4*block+4, r.m), lda
+		if i1-i0 < 4 {
+			stride = 0 // rows one by one, four times the same
+			i1 = i0 + 1
+		}
+		for i0 < min(4*block+4, r.m) {
+			for j := 0; j < r.n; j += r.taps {
+				if stride > 0 && j+r.taps <= r.n {
+					r.dots(1, n, b, &off[j], 0, &a[i0*lda], stride, &r.c[i0*r.ldc+j], 4*r.ldc, flags)
+					continue
+				}
+				r.dots(1, n, b, &off[j], 0, &a[i0*lda], stride, &tmp[0], 4*r.taps, 0)
+				for i := i0; i < i1; i++ {
+					for t := range min(r.taps, r.n-j) {
+						v := tmp[(i-i0)*r.taps+t]
+						if add {
+							v = r.c[i*r.ldc+j+t] + v
+						}
+						r.c[i*r.ldc+j+t] = v
+					}
+				}
+			}
+			i0, i1 = i1, i1+1
+		}
+	}
+}
+
+// dots computes 4 by taps dot products, over rows of n vectors, of dy and x:
+//
+//	for o < 4, t < taps:
+//	    s = sum over r < rows, e < n*lanes of dy[o*stride+r*n*lanes+e] * x_t[r*(n*lanes+gap)+e]
+//	    dst[o*ldd/4+t] = s, or += s if flags&flagAdd
+//
+// x_t is at x + off[t] bytes. Element e goes to lane e%lanes, lanes are added last.
+func (g geometry) dots(rows, n int, x *float32, off *int, gap int, dy *float32, stride int, dst *float32, ldd, flags int) {
+	if g.level == AVX512 {
+		dots4x6avx512(rows, n, x, off, 4*gap, dy, 4*stride, dst, ldd, flags)
+	} else {
+		dots4x3avx2(rows, n, x, off, 4*gap, dy, 4*stride, dst, ldd, flags)
+	}
+}
+
+// takeInts returns n ints of unspecified content from float32 scratch memory.
+func takeInts(s *Scratch[float32], n int) []int {
+	t := s.Take(2*n + 2)
+	return unsafe.Slice((*int)(unsafe.Pointer(unsafe.SliceData(t))), n)
 }
