@@ -254,7 +254,7 @@ func TestResume(t *testing.T) {
 }
 
 func TestStateIsACopy(t *testing.T) {
-	o := mustNew(t, Config{}, tensors)
+	o := mustNew(t, Defaults(), tensors)
 	p, g := alloc(tensors), alloc(tensors)
 	for _, s := range g {
 		for i := range s {
@@ -275,7 +275,7 @@ func TestStateIsACopy(t *testing.T) {
 
 func TestRestoreRefuses(t *testing.T) {
 	fresh := func() State {
-		s := mustNew(t, Config{}, tensors).State()
+		s := mustNew(t, Defaults(), tensors).State()
 		s.Ints["steps"] = 3
 		s.Tensors["exp_avg/w"][0] = 5
 		return s
@@ -290,7 +290,7 @@ func TestRestoreRefuses(t *testing.T) {
 	} {
 		s := fresh()
 		spoil(&s)
-		o := mustNew(t, Config{}, tensors)
+		o := mustNew(t, Defaults(), tensors)
 		if err := o.Restore(s); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("found %v, expected an error with %q", err, what)
 		}
@@ -298,7 +298,7 @@ func TestRestoreRefuses(t *testing.T) {
 			t.Errorf("%s: a refused state left traces", what)
 		}
 	}
-	if err := mustNew(t, Config{}, tensors).Restore(fresh()); err != nil {
+	if err := mustNew(t, Defaults(), tensors).Restore(fresh()); err != nil {
 		t.Error(err)
 	}
 	if err := mustNew(t, Config{Type: "sgd"}, tensors).Restore(fresh()); err == nil {
@@ -312,32 +312,37 @@ func TestStepPanicsOnOtherShapes(t *testing.T) {
 			t.Error("found no panic, expected one")
 		}
 	}()
-	mustNew(t, Config{}, tensors).Step(alloc(tensors), alloc(tensors[:2]), 0.1)
+	mustNew(t, Defaults(), tensors).Step(alloc(tensors), alloc(tensors[:2]), 0.1)
 }
 
 func TestConfigErrors(t *testing.T) {
-	for key, c := range map[string]Config{
-		"optim.type":         {Type: "lion"},
-		"optim.beta1":        {Beta1: 1},
-		"optim.beta2":        {Beta2: -0.1},
-		"optim.eps":          {Eps: -1},
-		"optim.weight_decay": {WeightDecay: math.NaN()},
-		"optim.momentum":     {Momentum: 1.5},
+	for key, change := range map[string]func(*Config){
+		"optim.type":         func(c *Config) { c.Type = "lion" },
+		"optim.beta1":        func(c *Config) { c.Beta1 = 1 },
+		"optim.beta2":        func(c *Config) { c.Beta2 = -0.1 },
+		"optim.eps":          func(c *Config) { c.Eps = 0 },
+		"optim.weight_decay": func(c *Config) { c.WeightDecay = math.NaN() },
+		"optim.momentum":     func(c *Config) { c.Momentum = 1.5 },
 	} {
+		c := Defaults()
+		if err := c.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		change(&c)
 		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), key+": found") || !strings.Contains(err.Error(), "expected") {
 			t.Errorf("found %v, expected an error on %s", err, key)
 		}
 	}
-	if _, err := New(Config{}, []Tensor{{Name: "a"}, {Name: "a"}}); err == nil {
+	if _, err := New(Defaults(), []Tensor{{Name: "a"}, {Name: "a"}}); err == nil {
 		t.Error("found no error for a repeated name")
 	}
-	good := ScheduleConfig{LR: 1}
+	good := ScheduleConfig{Type: "cosine", LR: 1}
 	for key, change := range map[string]func(*ScheduleConfig){
 		"schedule.type":       func(c *ScheduleConfig) { c.Type = "step" },
 		"schedule.lr":         func(c *ScheduleConfig) { c.LR = math.Inf(1) },
 		"schedule.min_lr":     func(c *ScheduleConfig) { c.MinLR = 2 },
 		"schedule.warmup":     func(c *ScheduleConfig) { c.Warmup = -1 },
-		"schedule.gamma":      func(c *ScheduleConfig) { c.Gamma = 1.5 },
+		"schedule.gamma":      func(c *ScheduleConfig) { c.Type, c.Milestones, c.Gamma = "multistep", []int{1}, 0 },
 		"schedule.milestones": func(c *ScheduleConfig) { c.Milestones = []int{5, 5} },
 	} {
 		c := good
@@ -346,10 +351,10 @@ func TestConfigErrors(t *testing.T) {
 			t.Errorf("found %v, expected an error on %s", err, key)
 		}
 	}
-	if err := (ScheduleConfig{LR: 1, Type: "multistep"}).Validate(); err == nil {
+	if err := (ScheduleConfig{LR: 1, Type: "multistep", Gamma: 0.5}).Validate(); err == nil {
 		t.Error("multistep without milestones: found no error")
 	}
-	if _, err := NewSchedule(ScheduleConfig{LR: 1, Warmup: 10}, 10); err == nil {
+	if _, err := NewSchedule(ScheduleConfig{Type: "cosine", LR: 1, Warmup: 10}, 10); err == nil {
 		t.Error("warm-up as long as the run: found no error")
 	}
 	if _, err := NewSchedule(good, 0); err == nil {
@@ -375,7 +380,6 @@ func TestSchedules(t *testing.T) {
 		{"cosine with warm-up", ScheduleConfig{Type: "cosine", LR: 2, Warmup: 2}, 14, []point{{0, 1}, {1, 2}, {2, 2}, {6, 1.5}, {8, 1}, {14, 0}}},
 		{"multistep", ScheduleConfig{Type: "multistep", LR: 1, Milestones: []int{3, 6}, Gamma: 0.5, Warmup: 2}, 10,
 			[]point{{0, 0.5}, {2, 1}, {3, 0.5}, {5, 0.5}, {6, 0.25}, {50, 0.25}}},
-		{"default gamma", ScheduleConfig{Type: "multistep", LR: 1, Milestones: []int{1}}, 10, []point{{0, 1}, {1, 0.1}}},
 	} {
 		s, err := NewSchedule(c.cfg, c.steps)
 		if err != nil {
@@ -469,7 +473,7 @@ func TestEMA(t *testing.T) {
 func BenchmarkAdamW(b *testing.B) {
 	const n = 323410
 	ts := []Tensor{{Name: "w", Len: n}}
-	o := mustNew(b, Config{WeightDecay: 0.01}, ts)
+	o := mustNew(b, Config{Type: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01}, ts)
 	rng := rand.New(rand.NewPCG(1, 1))
 	p, g := alloc(ts), alloc(ts)
 	for i := range g[0] {

@@ -17,8 +17,8 @@ type Optimizer interface {
 	Restore(State) error
 }
 
-// Config is the `optim` section of an experiment. Zero values of Beta1, Beta2
-// and Eps stand for 0.9, 0.999 and 1e-8.
+// Config is the `optim` section of an experiment. A zero is a zero: Defaults has
+// the usual values.
 type Config struct {
 	Type        string  `yaml:"type" json:"type"`                           // adamw | adam | sgd
 	Beta1       float64 `yaml:"beta1" json:"beta1,omitempty"`               // adamw, adam: decay of the first moment
@@ -28,24 +28,18 @@ type Config struct {
 	Momentum    float64 `yaml:"momentum" json:"momentum,omitempty"`         // sgd
 }
 
-// Resolved fills the defaults in and checks the values; errors name the key.
-func (c Config) Resolved() (Config, error) {
-	if c.Type == "" {
-		c.Type = "adamw"
-	}
-	if c.Beta1 == 0 {
-		c.Beta1 = 0.9
-	}
-	if c.Beta2 == 0 {
-		c.Beta2 = 0.999
-	}
-	if c.Eps == 0 {
-		c.Eps = 1e-8
-	}
+// Defaults returns AdamW with the moments of its paper and no weight decay.
+func Defaults() Config {
+	return Config{Type: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
+}
+
+// Validate checks the values; errors name the key, what was found and what was
+// expected.
+func (c Config) Validate() error {
 	switch c.Type {
 	case "adamw", "adam", "sgd":
 	default:
-		return c, fmt.Errorf("optim.type: found %q, expected adamw, adam or sgd", c.Type)
+		return fmt.Errorf("optim.type: found %q, expected adamw, adam or sgd", c.Type)
 	}
 	unit := func(key string, v float64) error {
 		if !(v >= 0 && v < 1) {
@@ -58,28 +52,21 @@ func (c Config) Resolved() (Config, error) {
 		v   float64
 	}{{"beta1", c.Beta1}, {"beta2", c.Beta2}, {"momentum", c.Momentum}} {
 		if err := unit(k.key, k.v); err != nil {
-			return c, err
+			return err
 		}
 	}
-	if !(c.Eps > 0) || math.IsInf(c.Eps, 0) {
-		return c, fmt.Errorf("optim.eps: found %v, expected a number > 0", c.Eps)
+	if c.Type != "sgd" && !(c.Eps > 0 && c.Eps <= math.MaxFloat64) {
+		return fmt.Errorf("optim.eps: found %v, expected a number > 0", c.Eps)
 	}
 	if !(c.WeightDecay >= 0) || math.IsInf(c.WeightDecay, 0) {
-		return c, fmt.Errorf("optim.weight_decay: found %v, expected a number >= 0", c.WeightDecay)
+		return fmt.Errorf("optim.weight_decay: found %v, expected a number >= 0", c.WeightDecay)
 	}
-	return c, nil
-}
-
-// Validate returns the error Resolved would give.
-func (c Config) Validate() error {
-	_, err := c.Resolved()
-	return err
+	return nil
 }
 
 // New makes the optimiser c describes for parameters of that form.
 func New(c Config, tensors []Tensor) (Optimizer, error) {
-	c, err := c.Resolved()
-	if err != nil {
+	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	if err := checkTensors(tensors); err != nil {

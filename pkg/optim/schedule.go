@@ -18,51 +18,40 @@ type ScheduleConfig struct {
 	MinLR      float64 `yaml:"min_lr" json:"min_lr,omitempty"`              // cosine: learning rate at the end
 	Warmup     int     `yaml:"warmup" json:"warmup,omitempty"`              // steps of linear warm-up
 	Milestones []int   `yaml:"milestones,flow" json:"milestones,omitempty"` // multistep: steps at which the rate is multiplied by gamma
-	Gamma      float64 `yaml:"gamma" json:"gamma,omitempty"`                // multistep, default 0.1
+	Gamma      float64 `yaml:"gamma" json:"gamma,omitempty"`                // multistep: the factor
 }
 
-// Resolved fills the defaults in and checks the values; errors name the key.
-func (c ScheduleConfig) Resolved() (ScheduleConfig, error) {
-	if c.Type == "" {
-		c.Type = "cosine"
-	}
-	if c.Gamma == 0 {
-		c.Gamma = 0.1
-	}
+// Validate checks the values; errors name the key, what was found and what was
+// expected.
+func (c ScheduleConfig) Validate() error {
 	switch c.Type {
 	case "cosine", "multistep", "constant":
 	default:
-		return c, fmt.Errorf("schedule.type: found %q, expected cosine, multistep or constant", c.Type)
+		return fmt.Errorf("schedule.type: found %q, expected cosine, multistep or constant", c.Type)
 	}
 	if !(c.LR > 0) || math.IsInf(c.LR, 0) {
-		return c, fmt.Errorf("schedule.lr: found %v, expected a number > 0", c.LR)
+		return fmt.Errorf("schedule.lr: found %v, expected a number > 0", c.LR)
 	}
 	if !(c.MinLR >= 0 && c.MinLR <= c.LR) {
-		return c, fmt.Errorf("schedule.min_lr: found %v, expected a number from 0 to lr (%v)", c.MinLR, c.LR)
+		return fmt.Errorf("schedule.min_lr: found %v, expected a number from 0 to lr (%v)", c.MinLR, c.LR)
 	}
 	if c.Warmup < 0 {
-		return c, fmt.Errorf("schedule.warmup: found %d, expected a number of steps >= 0", c.Warmup)
+		return fmt.Errorf("schedule.warmup: found %d, expected a number of steps >= 0", c.Warmup)
 	}
-	if !(c.Gamma > 0 && c.Gamma <= 1) {
-		return c, fmt.Errorf("schedule.gamma: found %v, expected a number in (0, 1]", c.Gamma)
+	if c.Type == "multistep" && !(c.Gamma > 0 && c.Gamma <= 1) {
+		return fmt.Errorf("schedule.gamma: found %v, expected a number in (0, 1]", c.Gamma)
 	}
 	last := 0
 	for _, m := range c.Milestones {
 		if m <= last {
-			return c, fmt.Errorf("schedule.milestones: found %v, expected steps > 0 in rising order", c.Milestones)
+			return fmt.Errorf("schedule.milestones: found %v, expected steps > 0 in rising order", c.Milestones)
 		}
 		last = m
 	}
 	if c.Type == "multistep" && len(c.Milestones) == 0 {
-		return c, fmt.Errorf("schedule.milestones: found none, expected at least one for type multistep")
+		return fmt.Errorf("schedule.milestones: found none, expected at least one for type multistep")
 	}
-	return c, nil
-}
-
-// Validate returns the error Resolved would give.
-func (c ScheduleConfig) Validate() error {
-	_, err := c.Resolved()
-	return err
+	return nil
 }
 
 // NewSchedule makes the schedule c describes for a run of that many steps. With
@@ -75,8 +64,7 @@ func (c ScheduleConfig) Validate() error {
 //
 // From step n on cosine stays at min_lr.
 func NewSchedule(c ScheduleConfig, steps int) (Schedule, error) {
-	c, err := c.Resolved()
-	if err != nil {
+	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	if steps < 1 {
