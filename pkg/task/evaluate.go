@@ -123,6 +123,19 @@ feed:
 	return summarise(d.Task, protocols, items), nil
 }
 
+// DefaultProtocols returns how results of a degradation are usually compared:
+// upscaled images and networks of one channel by luma, mosaics in colour with
+// and without a border, others in colour.
+func DefaultProtocols(d data.Degradation, channels int) []metric.Protocol {
+	switch {
+	case channels == 1 || d.Task == data.Scale:
+		return []metric.Protocol{metric.Y}
+	case d.Task == data.Demosaic:
+		return []metric.Protocol{metric.RGB, metric.CPSNR}
+	}
+	return []metric.Protocol{metric.RGB}
+}
+
 // Planar returns the channels (1: studio-range luma, 3: colour) of an image as
 // (C,H,W).
 func Planar(img *imageio.Image, channels int) []float32 {

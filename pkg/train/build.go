@@ -47,7 +47,7 @@ func build(cfg config.Experiment) (p parts, err error) {
 		protocols = append(protocols, metric.Protocol(name))
 	}
 	if len(protocols) == 0 {
-		protocols = []metric.Protocol{"rgb"}
+		protocols = task.DefaultProtocols(deg, p.net.Channels())
 	}
 	p.task = &task.Restore{
 		Degradation: deg, Channels: p.net.Channels(), Patch: cfg.Data.Patch, Sampler: sampler,

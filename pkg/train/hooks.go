@@ -57,10 +57,7 @@ func (r *runner) attach() error {
 		return err
 	}
 	show := r.progress()
-	r.hooks = []Hook{r.logHook(metrics, events, show)}
-	if r.cfg.Eval.Every > 0 {
-		r.hooks = append(r.hooks, r.validateHook(validation, events, show))
-	}
+	r.hooks = []Hook{r.logHook(metrics, events, show), r.validateHook(validation, events, show)}
 	if r.cfg.Log.SamplesEvery > 0 {
 		if err := r.opt.FS.MkdirAll(filepath.Join(r.opt.RunDir, "samples"), 0o755); err != nil {
 			return err
@@ -89,9 +86,9 @@ func jsonStep(row []byte) (int, bool) {
 }
 
 // due says whether something done every n steps is to be done now; the last
-// step counts always.
+// step counts always, and with n = 0 alone.
 func due(ev Event, every int) bool {
-	return every > 0 && (ev.Step%every == 0 || ev.Step == ev.Steps)
+	return ev.Step == ev.Steps || every > 0 && ev.Step%every == 0
 }
 
 func number(v float64) string { return strconv.FormatFloat(v, 'g', 8, 64) }
