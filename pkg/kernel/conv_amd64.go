@@ -10,13 +10,14 @@ package kernel
 // planes is the layout of padded image planes. Grid position (r, q) of phase
 // (a, b), which is pixel (step*r+a, step*q+b) of the image, is at
 //
-//	(channel*step*step + a*step + b)*plane + lead + (r-first+halo)*pitch + q
+//	(channel*phases*phases + a*phases + b)*plane + lead + (r-first+halo)*pitch + q
 //
 // for first-halo <= r < first+rows+halo. Columns -1 and gw, where there is a
 // halo, and rows outside the image are zero.
 type planes struct {
 	channels, h, w int // of the image
 	step, halo     int
+	phases         int // per axis: step, or 1 without halo, where no tap meets the others
 	gh, gw         int // grid: ceil(h/step), ceil(w/step)
 	rows           int // grid rows of a strip, without halo
 	pitch, plane   int
@@ -29,7 +30,10 @@ const lead = 16
 // makePlanes lays out strips of rows rows. Rows whose width is a multiple of
 // align keep a pitch that leaves them aligned; others are as dense as can be.
 func makePlanes(channels, h, w, step, halo, rows, align int) planes {
-	p := planes{channels: channels, h: h, w: w, step: step, halo: halo, rows: rows}
+	p := planes{channels: channels, h: h, w: w, step: step, halo: halo, rows: rows, phases: step}
+	if halo == 0 {
+		p.phases = 1
+	}
 	p.gh, p.gw = (h+step-1)/step, (w+step-1)/step
 	switch {
 	case halo == 0:
@@ -49,7 +53,7 @@ func makePlanes(channels, h, w, step, halo, rows, align int) planes {
 
 // size returns the elements of the padded planes and what kernels may read
 // beyond.
-func (p *planes) size() int { return p.channels*p.step*p.step*p.plane + p.pitch + 64 }
+func (p *planes) size() int { return p.channels*p.phases*p.phases*p.plane + p.pitch + 64 }
 
 // origin returns the index of grid position (first, 0) of plane 0.
 func (p *planes) origin() int { return lead + p.halo*p.pitch }
@@ -57,7 +61,7 @@ func (p *planes) origin() int { return lead + p.halo*p.pitch }
 // offset returns the distance in bytes of grid position (dr, dc) of phase (a, b)
 // of a channel from the origin.
 func (p *planes) offset(channel, a, b, dr, dc int) int {
-	return 4 * (((channel*p.step+a)*p.step+b)*p.plane + dr*p.pitch + dc)
+	return 4 * (((channel*p.phases+a)*p.phases+b)*p.plane + dr*p.pitch + dc)
 }
 
 // fill copies rows first-halo to first+rows+halo of channels lo to hi of the
@@ -65,9 +69,9 @@ func (p *planes) offset(channel, a, b, dr, dc int) int {
 func (p *planes) fill(dst, image []float32, first, rows, lo, hi int) {
 	for ch := lo; ch < hi; ch++ {
 		src := image[ch*p.h*p.w:][:p.h*p.w]
-		for a := range p.step {
-			for b := range p.step {
-				plane := dst[((ch*p.step+a)*p.step+b)*p.plane:][:p.plane]
+		for a := range p.phases {
+			for b := range p.phases {
+				plane := dst[((ch*p.phases+a)*p.phases+b)*p.plane:][:p.plane]
 				n := (p.w - b + p.step - 1) / p.step
 				for j := range rows + 2*p.halo {
 					row := plane[lead+j*p.pitch:][:p.gw]
@@ -123,7 +127,7 @@ const stripBytes = 256 << 10
 // channels planes of h by w.
 func (r *convRun) setInput(batch, workers, channels, h, w, step, halo int) {
 	one := makePlanes(channels, h, w, step, halo, 1, r.cols)
-	rows := min(max(stripBytes/(4*max(1, channels*step*step*one.pitch))-2*halo, 4), one.gh)
+	rows := min(max(stripBytes/(4*max(1, channels*one.phases*one.phases*one.pitch))-2*halo, 4), one.gh)
 	r.strips = (one.gh + rows - 1) / rows
 	if workers > batch*r.strips {
 		r.strips = min(one.gh, (workers+batch-1)/batch)
@@ -474,25 +478,38 @@ func (r *gradRun) copyGrad(b int, dy []float32, lo, hi int) {
 // work computes blocks lo to hi of four output channels.
 func (r *gradRun) work(worker, lo, hi int) {
 	tmp := r.tmp[worker*r.tmpLen:][:r.tmpLen]
+	if r.rows > 1 || r.n*r.lanes <= dotTerms {
+		r.accumulateDots(tmp, lo, hi, r.n, 0)
+		return
+	}
+	for v := 0; v < r.n; v += dotTerms / r.lanes {
+		r.accumulateDots(tmp, lo, hi, min(dotTerms/r.lanes, r.n-v), v)
+	}
+}
+
+// accumulateDots is work over n vectors of each row from vector v on.
+func (r *gradRun) accumulateDots(tmp []float32, lo, hi, n, v int) {
+	add := r.accumulate || v > 0
 	flags := 0
-	if r.accumulate {
+	if add {
 		flags = flagAdd
 	}
+	x := at(r.x, v*r.lanes)
 	for block := lo; block < hi; block++ {
 		// The last block steps back rather than reach beyond dy.
 		o0 := min(4*block, r.outs-4)
 		whole := o0 == 4*block && o0+4 <= r.c.Out
-		dy := &r.dy[o0*r.stride]
+		dy := &r.dy[o0*r.stride+v*r.lanes]
 		for l := 0; l < r.terms; l += r.taps {
 			if whole && l+r.taps <= r.terms {
-				r.dots(r.rows, r.n, r.x, &r.off[l], r.gap, dy, r.stride, &r.dw[o0*r.terms+l], 4*r.terms, flags)
+				r.dots(r.rows, n, x, &r.off[l], r.gap, dy, r.stride, &r.dw[o0*r.terms+l], 4*r.terms, flags)
 				continue
 			}
-			r.dots(r.rows, r.n, r.x, &r.off[l], r.gap, dy, r.stride, &tmp[0], 4*r.taps, 0)
+			r.dots(r.rows, n, x, &r.off[l], r.gap, dy, r.stride, &tmp[0], 4*r.taps, 0)
 			for o := 4 * block; o < min(4*block+4, r.c.Out); o++ {
 				for t := range min(r.taps, r.terms-l) {
 					v := tmp[(o-o0)*r.taps+t]
-					if r.accumulate {
+					if add {
 						v += r.dw[o*r.terms+l+t]
 					}
 					r.dw[o*r.terms+l+t] = v

@@ -135,6 +135,16 @@ func tile(s isa, rows, vecs int, indirect bool) {
 	}
 
 	Label("panel")
+	// C is written last: fetch its lines meanwhile.
+	MOVQ(c, at)
+	for i := range acc {
+		for line := 0; line < vecs*s.bytes(); line += 64 {
+			PREFETCHT0(Mem{Base: at, Disp: line})
+		}
+		if i < rows-1 {
+			ADDQ(ldc, at)
+		}
+	}
 	for i := range acc {
 		for j := range acc[i] {
 			zero(acc[i][j])
