@@ -24,8 +24,10 @@ type Stencil struct {
 // Apply computes the graph operator diag - W on each of planes planes:
 //
 //	for p < planes, every pixel i:
-//	    dst[p*PlaneLen+i] = diag[i]*x[p*PlaneLen+i] - sum over taps t, in order, of w[Edge[t]+i] * x[p*PlaneLen+i+Offset[t]]
+//	    dst[p*PlaneLen+i] = diag[i]*x[p*PlaneLen+i] - sum over taps t of w[Edge[t]+i] * x[p*PlaneLen+i+Offset[t]]
 //
+// The order of the sum is fixed by s: by ascending offset in assembly (as listed,
+// beyond 48 taps), as listed in the generic twin.
 // Symmetric graphs store each edge once: the tap towards the neighbour at -o has
 // Edge = (plane of o) - o. Transposed directed graphs differ only in Edge.
 func Apply[T Float](s *Stencil, dst, diag, w, x []T, planes int) {

@@ -13,23 +13,97 @@ func applyFast(s *Stencil, dst, diag, w, x []float32, planes int) bool {
 	if level == Generic || len(s.Edge) == 0 {
 		return false
 	}
+	var plan applyPlan
+	edges, offsets := s.Edge, s.Offset
+	pairs := s.Rows / 2
+	if len(s.Edge) > maxTaps {
+		pairs = 0
+	} else {
+		plan.init(s)
+		edges, offsets = plan.edges[:len(s.Edge)], plan.offsets[:len(s.Edge)]
+	}
+	for done := 0; done < planes && pairs > 0; {
+		d, v := dst[done*s.PlaneLen:], x[done*s.PlaneLen:]
+		group := 0
+		for c := 0; c < s.Padded; c += strip {
+			cols := min(strip, s.Padded-c)
+			for r := range pairs {
+				i := s.Base + 2*r*s.Stride + c
+				if level == AVX512 {
+					group = applyPairAVX512(planes-done, &d[0], &diag[0], &w[0], &v[0], i, &plan.taps[0], &plan.rounds[0], cols/16, s.PlaneLen, s.Stride)
+				} else {
+					group = applyPairAVX2(planes-done, &d[0], &diag[0], &w[0], &v[0], i, &plan.taps[0], &plan.rounds[0], cols/8, s.PlaneLen, s.Stride)
+				}
+			}
+		}
+		done += group
+	}
+	if 2*pairs == s.Rows {
+		return true
+	}
 	for done := 0; done < planes; {
 		d, v := dst[done*s.PlaneLen:], x[done*s.PlaneLen:]
 		group := 0
 		for c := 0; c < s.Padded; c += strip {
 			cols := min(strip, s.Padded-c)
-			for r := range s.Rows {
+			for r := 2 * pairs; r < s.Rows; r++ {
 				i := s.Base + r*s.Stride + c
 				if level == AVX512 {
-					group = applyRowAVX512(planes-done, &d[0], &diag[0], &w[0], &v[0], i, &s.Edge[0], &s.Offset[0], len(s.Edge), cols/16, s.PlaneLen)
+					group = applyRowAVX512(planes-done, &d[0], &diag[0], &w[0], &v[0], i, &edges[0], &offsets[0], len(edges), cols/16, s.PlaneLen)
 				} else {
-					group = applyRowAVX2(planes-done, &d[0], &diag[0], &w[0], &v[0], i, &s.Edge[0], &s.Offset[0], len(s.Edge), cols/8, s.PlaneLen)
+					group = applyRowAVX2(planes-done, &d[0], &diag[0], &w[0], &v[0], i, &edges[0], &offsets[0], len(edges), cols/8, s.PlaneLen)
 				}
 			}
 		}
 		done += group
 	}
 	return true
+}
+
+// maxTaps is the longest tap list computed two rows at a time: a 7x7 window.
+const maxTaps = 48
+
+// applyPlan is the tap list in the order Apply adds it, by ascending offset: for
+// one row, and for two rows at once as the assembly wants it. A row has the same
+// order in both, and so the same bits. It lives on the stack of applyFast.
+type applyPlan struct {
+	edges, offsets [maxTaps]int
+	taps           [3 * 2 * maxTaps]int     // offset, edge of the first row, edge of the second
+	rounds         [3 * (2*maxTaps + 1)]int // counts of taps of the first row, of both, of the second
+}
+
+func (p *applyPlan) init(s *Stencil) {
+	n := len(s.Edge)
+	for t, o := range s.Offset {
+		k := t
+		for ; k > 0 && p.offsets[k-1] > o; k-- {
+			p.offsets[k], p.edges[k] = p.offsets[k-1], p.edges[k-1]
+		}
+		p.offsets[k], p.edges[k] = o, s.Edge[t]
+	}
+	// Merge the list with itself moved down a row.
+	taps, kind, round := 0, 0, 0
+	for a, b := 0, 0; a < n || b < n; taps += 3 {
+		first := a < n && (b == n || p.offsets[a] <= p.offsets[b]+s.Stride)
+		second := b < n && (a == n || p.offsets[b]+s.Stride <= p.offsets[a])
+		k := 0
+		if second {
+			k = 2
+			p.taps[taps], p.taps[taps+2] = p.offsets[b]+s.Stride, p.edges[b]+s.Stride
+			b++
+		}
+		if first {
+			k /= 2
+			p.taps[taps], p.taps[taps+1] = p.offsets[a], p.edges[a]
+			a++
+		}
+		if k < kind {
+			round += 3
+		}
+		kind = k
+		p.rounds[round+k]++
+	}
+	p.rounds[round+3] = -1
 }
 
 func outerFast(s *Stencil, dw, ddiag, p, v []float32, planes int, scale float32, symmetric bool) bool {
@@ -137,6 +211,55 @@ func applyRowAVX512(left int, dst, diag, w, x *float32, i int, edges, offsets *i
 		return 2
 	default:
 		applyRow1AVX512(dst, diag, w, x, i, edges, offsets, taps, vecs, plane)
+		return 1
+	}
+}
+
+func applyPairAVX2(left int, dst, diag, w, x *float32, i int, taps, rounds *int, vecs, plane, stride int) int {
+	switch {
+	case left >= 6:
+		applyPair6AVX2(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
+		return 6
+	case left >= 5:
+		applyPair5AVX2(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
+		return 5
+	case left >= 4:
+		applyPair4AVX2(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
+		return 4
+	case left >= 3:
+		applyPair3AVX2(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
+		return 3
+	case left >= 2:
+		applyPair2AVX2(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
+		return 2
+	default:
+		applyPair1AVX2(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
+		return 1
+	}
+}
+
+func applyPairAVX512(left int, dst, diag, w, x *float32, i int, taps, rounds *int, vecs, plane, stride int) int {
+	switch {
+	case left >= 12:
+		applyPair12AVX512(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
+		return 12
+	case left >= 9:
+		applyPair9AVX512(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
+		return 9
+	case left >= 6:
+		applyPair6AVX512(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
+		return 6
+	case left >= 4:
+		applyPair4AVX512(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
+		return 4
+	case left >= 3:
+		applyPair3AVX512(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
+		return 3
+	case left >= 2:
+		applyPair2AVX512(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
+		return 2
+	default:
+		applyPair1AVX512(dst, diag, w, x, i, taps, rounds, vecs, plane, stride)
 		return 1
 	}
 }

@@ -687,6 +687,1025 @@ done42:
 	VZEROUPPER
 	RET
 
+// func applyPair6AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, FMA3
+TEXT ·applyPair6AVX2(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+	LEAQ (AX)(AX*2), BX
+	LEAQ (BX)(AX*2), SI
+
+one45:
+	CMPQ    vecs+56(FP), $+1
+	JL      done46
+	MOVQ    diag+8(FP), DI
+	ADDQ    i+32(FP), DI
+	VMOVUPS (DI), Y5
+	VMULPS  (DX), Y5, Y0
+	VMULPS  (DX)(AX*1), Y5, Y1
+	VMULPS  (DX)(AX*2), Y5, Y2
+	VMULPS  (DX)(BX*1), Y5, Y3
+	VMULPS  (DX)(AX*4), Y5, Y4
+	VMULPS  (DX)(SI*1), Y5, Y5
+	MOVQ    diag+8(FP), DI
+	ADDQ    i+32(FP), DI
+	ADDQ    stride+72(FP), DI
+	MOVQ    DX, R8
+	ADDQ    stride+72(FP), R8
+	VMOVUPS (DI), Y11
+	VMULPS  (R8), Y11, Y6
+	VMULPS  (R8)(AX*1), Y11, Y7
+	VMULPS  (R8)(AX*2), Y11, Y8
+	VMULPS  (R8)(BX*1), Y11, Y9
+	VMULPS  (R8)(AX*4), Y11, Y10
+	VMULPS  (R8)(SI*1), Y11, Y11
+	MOVQ    taps+40(FP), DI
+	MOVQ    rounds+48(FP), R8
+
+round47:
+	MOVQ  (R8), R9
+	TESTQ R9, R9
+	JL    rounds48
+	JZ    skip50
+
+tap49:
+	MOVQ         (DI), R10
+	LEAQ         (DX)(R10*4), R10
+	MOVQ         8(DI), R11
+	VMOVUPS      (CX)(R11*4), Y12
+	VFNMADD231PS (R10), Y12, Y0
+	VFNMADD231PS (R10)(AX*1), Y12, Y1
+	VFNMADD231PS (R10)(AX*2), Y12, Y2
+	VFNMADD231PS (R10)(BX*1), Y12, Y3
+	VFNMADD231PS (R10)(AX*4), Y12, Y4
+	VFNMADD231PS (R10)(SI*1), Y12, Y5
+	ADDQ         $+24, DI
+	DECQ         R9
+	JNZ          tap49
+
+skip50:
+	MOVQ  8(R8), R9
+	TESTQ R9, R9
+	JZ    skip52
+
+tap51:
+	MOVQ         (DI), R10
+	LEAQ         (DX)(R10*4), R10
+	MOVQ         8(DI), R11
+	VMOVUPS      (CX)(R11*4), Y12
+	MOVQ         16(DI), R11
+	VMOVUPS      (CX)(R11*4), Y13
+	VMOVUPS      (R10), Y14
+	VFNMADD231PS Y14, Y12, Y0
+	VFNMADD231PS Y14, Y13, Y6
+	VMOVUPS      (R10)(AX*1), Y14
+	VFNMADD231PS Y14, Y12, Y1
+	VFNMADD231PS Y14, Y13, Y7
+	VMOVUPS      (R10)(AX*2), Y14
+	VFNMADD231PS Y14, Y12, Y2
+	VFNMADD231PS Y14, Y13, Y8
+	VMOVUPS      (R10)(BX*1), Y14
+	VFNMADD231PS Y14, Y12, Y3
+	VFNMADD231PS Y14, Y13, Y9
+	VMOVUPS      (R10)(AX*4), Y14
+	VFNMADD231PS Y14, Y12, Y4
+	VFNMADD231PS Y14, Y13, Y10
+	VMOVUPS      (R10)(SI*1), Y14
+	VFNMADD231PS Y14, Y12, Y5
+	VFNMADD231PS Y14, Y13, Y11
+	ADDQ         $+24, DI
+	DECQ         R9
+	JNZ          tap51
+
+skip52:
+	MOVQ  16(R8), R9
+	TESTQ R9, R9
+	JZ    skip54
+
+tap53:
+	MOVQ         (DI), R10
+	LEAQ         (DX)(R10*4), R10
+	MOVQ         16(DI), R11
+	VMOVUPS      (CX)(R11*4), Y12
+	VFNMADD231PS (R10), Y12, Y6
+	VFNMADD231PS (R10)(AX*1), Y12, Y7
+	VFNMADD231PS (R10)(AX*2), Y12, Y8
+	VFNMADD231PS (R10)(BX*1), Y12, Y9
+	VFNMADD231PS (R10)(AX*4), Y12, Y10
+	VFNMADD231PS (R10)(SI*1), Y12, Y11
+	ADDQ         $+24, DI
+	DECQ         R9
+	JNZ          tap53
+
+skip54:
+	ADDQ $+24, R8
+	JMP  round47
+
+rounds48:
+	MOVQ    dst+0(FP), DI
+	ADDQ    i+32(FP), DI
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, (DI)(AX*1)
+	VMOVUPS Y2, (DI)(AX*2)
+	VMOVUPS Y3, (DI)(BX*1)
+	VMOVUPS Y4, (DI)(AX*4)
+	VMOVUPS Y5, (DI)(SI*1)
+	MOVQ    dst+0(FP), DI
+	ADDQ    i+32(FP), DI
+	ADDQ    stride+72(FP), DI
+	VMOVUPS Y6, (DI)
+	VMOVUPS Y7, (DI)(AX*1)
+	VMOVUPS Y8, (DI)(AX*2)
+	VMOVUPS Y9, (DI)(BX*1)
+	VMOVUPS Y10, (DI)(AX*4)
+	VMOVUPS Y11, (DI)(SI*1)
+	ADDQ    $0x00000020, i+32(FP)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one45
+
+done46:
+	VZEROUPPER
+	RET
+
+// func applyPair5AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, FMA3
+TEXT ·applyPair5AVX2(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+	LEAQ (AX)(AX*2), BX
+
+one55:
+	CMPQ    vecs+56(FP), $+1
+	JL      done56
+	MOVQ    diag+8(FP), SI
+	ADDQ    i+32(FP), SI
+	VMOVUPS (SI), Y4
+	VMULPS  (DX), Y4, Y0
+	VMULPS  (DX)(AX*1), Y4, Y1
+	VMULPS  (DX)(AX*2), Y4, Y2
+	VMULPS  (DX)(BX*1), Y4, Y3
+	VMULPS  (DX)(AX*4), Y4, Y4
+	MOVQ    diag+8(FP), SI
+	ADDQ    i+32(FP), SI
+	ADDQ    stride+72(FP), SI
+	MOVQ    DX, DI
+	ADDQ    stride+72(FP), DI
+	VMOVUPS (SI), Y9
+	VMULPS  (DI), Y9, Y5
+	VMULPS  (DI)(AX*1), Y9, Y6
+	VMULPS  (DI)(AX*2), Y9, Y7
+	VMULPS  (DI)(BX*1), Y9, Y8
+	VMULPS  (DI)(AX*4), Y9, Y9
+	MOVQ    taps+40(FP), SI
+	MOVQ    rounds+48(FP), DI
+
+round57:
+	MOVQ  (DI), R8
+	TESTQ R8, R8
+	JL    rounds58
+	JZ    skip60
+
+tap59:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	MOVQ         8(SI), R10
+	VMOVUPS      (CX)(R10*4), Y10
+	VFNMADD231PS (R9), Y10, Y0
+	VFNMADD231PS (R9)(AX*1), Y10, Y1
+	VFNMADD231PS (R9)(AX*2), Y10, Y2
+	VFNMADD231PS (R9)(BX*1), Y10, Y3
+	VFNMADD231PS (R9)(AX*4), Y10, Y4
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap59
+
+skip60:
+	MOVQ  8(DI), R8
+	TESTQ R8, R8
+	JZ    skip62
+
+tap61:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	MOVQ         8(SI), R10
+	VMOVUPS      (CX)(R10*4), Y10
+	MOVQ         16(SI), R10
+	VMOVUPS      (CX)(R10*4), Y11
+	VMOVUPS      (R9), Y12
+	VFNMADD231PS Y12, Y10, Y0
+	VFNMADD231PS Y12, Y11, Y5
+	VMOVUPS      (R9)(AX*1), Y12
+	VFNMADD231PS Y12, Y10, Y1
+	VFNMADD231PS Y12, Y11, Y6
+	VMOVUPS      (R9)(AX*2), Y12
+	VFNMADD231PS Y12, Y10, Y2
+	VFNMADD231PS Y12, Y11, Y7
+	VMOVUPS      (R9)(BX*1), Y12
+	VFNMADD231PS Y12, Y10, Y3
+	VFNMADD231PS Y12, Y11, Y8
+	VMOVUPS      (R9)(AX*4), Y12
+	VFNMADD231PS Y12, Y10, Y4
+	VFNMADD231PS Y12, Y11, Y9
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap61
+
+skip62:
+	MOVQ  16(DI), R8
+	TESTQ R8, R8
+	JZ    skip64
+
+tap63:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	MOVQ         16(SI), R10
+	VMOVUPS      (CX)(R10*4), Y10
+	VFNMADD231PS (R9), Y10, Y5
+	VFNMADD231PS (R9)(AX*1), Y10, Y6
+	VFNMADD231PS (R9)(AX*2), Y10, Y7
+	VFNMADD231PS (R9)(BX*1), Y10, Y8
+	VFNMADD231PS (R9)(AX*4), Y10, Y9
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap63
+
+skip64:
+	ADDQ $+24, DI
+	JMP  round57
+
+rounds58:
+	MOVQ    dst+0(FP), SI
+	ADDQ    i+32(FP), SI
+	VMOVUPS Y0, (SI)
+	VMOVUPS Y1, (SI)(AX*1)
+	VMOVUPS Y2, (SI)(AX*2)
+	VMOVUPS Y3, (SI)(BX*1)
+	VMOVUPS Y4, (SI)(AX*4)
+	MOVQ    dst+0(FP), SI
+	ADDQ    i+32(FP), SI
+	ADDQ    stride+72(FP), SI
+	VMOVUPS Y5, (SI)
+	VMOVUPS Y6, (SI)(AX*1)
+	VMOVUPS Y7, (SI)(AX*2)
+	VMOVUPS Y8, (SI)(BX*1)
+	VMOVUPS Y9, (SI)(AX*4)
+	ADDQ    $0x00000020, i+32(FP)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one55
+
+done56:
+	VZEROUPPER
+	RET
+
+// func applyPair4AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, FMA3
+TEXT ·applyPair4AVX2(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+	LEAQ (AX)(AX*2), BX
+
+one65:
+	CMPQ    vecs+56(FP), $+1
+	JL      done66
+	MOVQ    diag+8(FP), SI
+	ADDQ    i+32(FP), SI
+	VMOVUPS (SI), Y3
+	VMULPS  (DX), Y3, Y0
+	VMULPS  (DX)(AX*1), Y3, Y1
+	VMULPS  (DX)(AX*2), Y3, Y2
+	VMULPS  (DX)(BX*1), Y3, Y3
+	MOVQ    diag+8(FP), SI
+	ADDQ    i+32(FP), SI
+	ADDQ    stride+72(FP), SI
+	MOVQ    DX, DI
+	ADDQ    stride+72(FP), DI
+	VMOVUPS (SI), Y7
+	VMULPS  (DI), Y7, Y4
+	VMULPS  (DI)(AX*1), Y7, Y5
+	VMULPS  (DI)(AX*2), Y7, Y6
+	VMULPS  (DI)(BX*1), Y7, Y7
+	MOVQ    taps+40(FP), SI
+	MOVQ    rounds+48(FP), DI
+
+round67:
+	MOVQ  (DI), R8
+	TESTQ R8, R8
+	JL    rounds68
+	JZ    skip70
+
+tap69:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	MOVQ         8(SI), R10
+	VMOVUPS      (CX)(R10*4), Y8
+	VFNMADD231PS (R9), Y8, Y0
+	VFNMADD231PS (R9)(AX*1), Y8, Y1
+	VFNMADD231PS (R9)(AX*2), Y8, Y2
+	VFNMADD231PS (R9)(BX*1), Y8, Y3
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap69
+
+skip70:
+	MOVQ  8(DI), R8
+	TESTQ R8, R8
+	JZ    skip72
+
+tap71:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	MOVQ         8(SI), R10
+	VMOVUPS      (CX)(R10*4), Y8
+	MOVQ         16(SI), R10
+	VMOVUPS      (CX)(R10*4), Y9
+	VMOVUPS      (R9), Y10
+	VFNMADD231PS Y10, Y8, Y0
+	VFNMADD231PS Y10, Y9, Y4
+	VMOVUPS      (R9)(AX*1), Y10
+	VFNMADD231PS Y10, Y8, Y1
+	VFNMADD231PS Y10, Y9, Y5
+	VMOVUPS      (R9)(AX*2), Y10
+	VFNMADD231PS Y10, Y8, Y2
+	VFNMADD231PS Y10, Y9, Y6
+	VMOVUPS      (R9)(BX*1), Y10
+	VFNMADD231PS Y10, Y8, Y3
+	VFNMADD231PS Y10, Y9, Y7
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap71
+
+skip72:
+	MOVQ  16(DI), R8
+	TESTQ R8, R8
+	JZ    skip74
+
+tap73:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	MOVQ         16(SI), R10
+	VMOVUPS      (CX)(R10*4), Y8
+	VFNMADD231PS (R9), Y8, Y4
+	VFNMADD231PS (R9)(AX*1), Y8, Y5
+	VFNMADD231PS (R9)(AX*2), Y8, Y6
+	VFNMADD231PS (R9)(BX*1), Y8, Y7
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap73
+
+skip74:
+	ADDQ $+24, DI
+	JMP  round67
+
+rounds68:
+	MOVQ    dst+0(FP), SI
+	ADDQ    i+32(FP), SI
+	VMOVUPS Y0, (SI)
+	VMOVUPS Y1, (SI)(AX*1)
+	VMOVUPS Y2, (SI)(AX*2)
+	VMOVUPS Y3, (SI)(BX*1)
+	MOVQ    dst+0(FP), SI
+	ADDQ    i+32(FP), SI
+	ADDQ    stride+72(FP), SI
+	VMOVUPS Y4, (SI)
+	VMOVUPS Y5, (SI)(AX*1)
+	VMOVUPS Y6, (SI)(AX*2)
+	VMOVUPS Y7, (SI)(BX*1)
+	ADDQ    $0x00000020, i+32(FP)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one65
+
+done66:
+	VZEROUPPER
+	RET
+
+// func applyPair3AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, FMA3
+TEXT ·applyPair3AVX2(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+
+one75:
+	CMPQ    vecs+56(FP), $+1
+	JL      done76
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS (BX), Y2
+	VMULPS  (DX), Y2, Y0
+	VMULPS  (DX)(AX*1), Y2, Y1
+	VMULPS  (DX)(AX*2), Y2, Y2
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	MOVQ    DX, SI
+	ADDQ    stride+72(FP), SI
+	VMOVUPS (BX), Y5
+	VMULPS  (SI), Y5, Y3
+	VMULPS  (SI)(AX*1), Y5, Y4
+	VMULPS  (SI)(AX*2), Y5, Y5
+	MOVQ    taps+40(FP), BX
+	MOVQ    rounds+48(FP), SI
+
+round77:
+	MOVQ  (SI), DI
+	TESTQ DI, DI
+	JL    rounds78
+	JZ    skip80
+
+tap79:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Y6
+	VFNMADD231PS (R8), Y6, Y0
+	VFNMADD231PS (R8)(AX*1), Y6, Y1
+	VFNMADD231PS (R8)(AX*2), Y6, Y2
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap79
+
+skip80:
+	MOVQ  8(SI), DI
+	TESTQ DI, DI
+	JZ    skip82
+
+tap81:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Y6
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Y7
+	VMOVUPS      (R8), Y8
+	VFNMADD231PS Y8, Y6, Y0
+	VFNMADD231PS Y8, Y7, Y3
+	VMOVUPS      (R8)(AX*1), Y8
+	VFNMADD231PS Y8, Y6, Y1
+	VFNMADD231PS Y8, Y7, Y4
+	VMOVUPS      (R8)(AX*2), Y8
+	VFNMADD231PS Y8, Y6, Y2
+	VFNMADD231PS Y8, Y7, Y5
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap81
+
+skip82:
+	MOVQ  16(SI), DI
+	TESTQ DI, DI
+	JZ    skip84
+
+tap83:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Y6
+	VFNMADD231PS (R8), Y6, Y3
+	VFNMADD231PS (R8)(AX*1), Y6, Y4
+	VFNMADD231PS (R8)(AX*2), Y6, Y5
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap83
+
+skip84:
+	ADDQ $+24, SI
+	JMP  round77
+
+rounds78:
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS Y0, (BX)
+	VMOVUPS Y1, (BX)(AX*1)
+	VMOVUPS Y2, (BX)(AX*2)
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	VMOVUPS Y3, (BX)
+	VMOVUPS Y4, (BX)(AX*1)
+	VMOVUPS Y5, (BX)(AX*2)
+	ADDQ    $0x00000020, i+32(FP)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one75
+
+done76:
+	VZEROUPPER
+	RET
+
+// func applyPair2AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, FMA3
+TEXT ·applyPair2AVX2(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+
+many85:
+	CMPQ    vecs+56(FP), $+2
+	JL      few86
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS (BX), Y1
+	VMULPS  (DX), Y1, Y0
+	VMULPS  (DX)(AX*1), Y1, Y2
+	VMOVUPS 32(BX), Y3
+	VMULPS  32(DX), Y3, Y1
+	VMULPS  32(DX)(AX*1), Y3, Y3
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	MOVQ    DX, SI
+	ADDQ    stride+72(FP), SI
+	VMOVUPS (BX), Y5
+	VMULPS  (SI), Y5, Y4
+	VMULPS  (SI)(AX*1), Y5, Y6
+	VMOVUPS 32(BX), Y7
+	VMULPS  32(SI), Y7, Y5
+	VMULPS  32(SI)(AX*1), Y7, Y7
+	MOVQ    taps+40(FP), BX
+	MOVQ    rounds+48(FP), SI
+
+round87:
+	MOVQ  (SI), DI
+	TESTQ DI, DI
+	JL    rounds88
+	JZ    skip90
+
+tap89:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Y8
+	VMOVUPS      32(CX)(R9*4), Y9
+	VFNMADD231PS (R8), Y8, Y0
+	VFNMADD231PS 32(R8), Y9, Y1
+	VFNMADD231PS (R8)(AX*1), Y8, Y2
+	VFNMADD231PS 32(R8)(AX*1), Y9, Y3
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap89
+
+skip90:
+	MOVQ  8(SI), DI
+	TESTQ DI, DI
+	JZ    skip92
+
+tap91:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Y8
+	VMOVUPS      32(CX)(R9*4), Y9
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Y10
+	VMOVUPS      32(CX)(R9*4), Y11
+	VMOVUPS      (R8), Y12
+	VFNMADD231PS Y12, Y8, Y0
+	VFNMADD231PS Y12, Y10, Y4
+	VMOVUPS      32(R8), Y12
+	VFNMADD231PS Y12, Y9, Y1
+	VFNMADD231PS Y12, Y11, Y5
+	VMOVUPS      (R8)(AX*1), Y12
+	VFNMADD231PS Y12, Y8, Y2
+	VFNMADD231PS Y12, Y10, Y6
+	VMOVUPS      32(R8)(AX*1), Y8
+	VFNMADD231PS Y8, Y9, Y3
+	VFNMADD231PS Y8, Y11, Y7
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap91
+
+skip92:
+	MOVQ  16(SI), DI
+	TESTQ DI, DI
+	JZ    skip94
+
+tap93:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Y8
+	VMOVUPS      32(CX)(R9*4), Y9
+	VFNMADD231PS (R8), Y8, Y4
+	VFNMADD231PS 32(R8), Y9, Y5
+	VFNMADD231PS (R8)(AX*1), Y8, Y6
+	VFNMADD231PS 32(R8)(AX*1), Y9, Y7
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap93
+
+skip94:
+	ADDQ $+24, SI
+	JMP  round87
+
+rounds88:
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS Y0, (BX)
+	VMOVUPS Y1, 32(BX)
+	VMOVUPS Y2, (BX)(AX*1)
+	VMOVUPS Y3, 32(BX)(AX*1)
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	VMOVUPS Y4, (BX)
+	VMOVUPS Y5, 32(BX)
+	VMOVUPS Y6, (BX)(AX*1)
+	VMOVUPS Y7, 32(BX)(AX*1)
+	ADDQ    $0x00000040, i+32(FP)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $+2, vecs+56(FP)
+	JMP     many85
+
+few86:
+one95:
+	CMPQ    vecs+56(FP), $+1
+	JL      done96
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS (BX), Y1
+	VMULPS  (DX), Y1, Y0
+	VMULPS  (DX)(AX*1), Y1, Y1
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	MOVQ    DX, SI
+	ADDQ    stride+72(FP), SI
+	VMOVUPS (BX), Y3
+	VMULPS  (SI), Y3, Y2
+	VMULPS  (SI)(AX*1), Y3, Y3
+	MOVQ    taps+40(FP), BX
+	MOVQ    rounds+48(FP), SI
+
+round97:
+	MOVQ  (SI), DI
+	TESTQ DI, DI
+	JL    rounds98
+	JZ    skip100
+
+tap99:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Y4
+	VFNMADD231PS (R8), Y4, Y0
+	VFNMADD231PS (R8)(AX*1), Y4, Y1
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap99
+
+skip100:
+	MOVQ  8(SI), DI
+	TESTQ DI, DI
+	JZ    skip102
+
+tap101:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Y4
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Y5
+	VMOVUPS      (R8), Y6
+	VFNMADD231PS Y6, Y4, Y0
+	VFNMADD231PS Y6, Y5, Y2
+	VMOVUPS      (R8)(AX*1), Y6
+	VFNMADD231PS Y6, Y4, Y1
+	VFNMADD231PS Y6, Y5, Y3
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap101
+
+skip102:
+	MOVQ  16(SI), DI
+	TESTQ DI, DI
+	JZ    skip104
+
+tap103:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Y4
+	VFNMADD231PS (R8), Y4, Y2
+	VFNMADD231PS (R8)(AX*1), Y4, Y3
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap103
+
+skip104:
+	ADDQ $+24, SI
+	JMP  round97
+
+rounds98:
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS Y0, (BX)
+	VMOVUPS Y1, (BX)(AX*1)
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	VMOVUPS Y2, (BX)
+	VMOVUPS Y3, (BX)(AX*1)
+	ADDQ    $0x00000020, i+32(FP)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one95
+
+done96:
+	VZEROUPPER
+	RET
+
+// func applyPair1AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, FMA3
+TEXT ·applyPair1AVX2(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+
+many105:
+	CMPQ    vecs+56(FP), $+4
+	JL      few106
+	MOVQ    diag+8(FP), AX
+	ADDQ    i+32(FP), AX
+	VMOVUPS (AX), Y0
+	VMULPS  (DX), Y0, Y0
+	VMOVUPS 32(AX), Y1
+	VMULPS  32(DX), Y1, Y1
+	VMOVUPS 64(AX), Y2
+	VMULPS  64(DX), Y2, Y2
+	VMOVUPS 96(AX), Y3
+	VMULPS  96(DX), Y3, Y3
+	MOVQ    diag+8(FP), AX
+	ADDQ    i+32(FP), AX
+	ADDQ    stride+72(FP), AX
+	MOVQ    DX, BX
+	ADDQ    stride+72(FP), BX
+	VMOVUPS (AX), Y4
+	VMULPS  (BX), Y4, Y4
+	VMOVUPS 32(AX), Y5
+	VMULPS  32(BX), Y5, Y5
+	VMOVUPS 64(AX), Y6
+	VMULPS  64(BX), Y6, Y6
+	VMOVUPS 96(AX), Y7
+	VMULPS  96(BX), Y7, Y7
+	MOVQ    taps+40(FP), AX
+	MOVQ    rounds+48(FP), BX
+
+round107:
+	MOVQ  (BX), SI
+	TESTQ SI, SI
+	JL    rounds108
+	JZ    skip110
+
+tap109:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	MOVQ         8(AX), R8
+	VMOVUPS      (CX)(R8*4), Y8
+	VMOVUPS      32(CX)(R8*4), Y9
+	VMOVUPS      64(CX)(R8*4), Y10
+	VMOVUPS      96(CX)(R8*4), Y11
+	VFNMADD231PS (DI), Y8, Y0
+	VFNMADD231PS 32(DI), Y9, Y1
+	VFNMADD231PS 64(DI), Y10, Y2
+	VFNMADD231PS 96(DI), Y11, Y3
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap109
+
+skip110:
+	MOVQ  8(BX), SI
+	TESTQ SI, SI
+	JZ    skip112
+
+tap111:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	MOVQ         8(AX), R8
+	VMOVUPS      (CX)(R8*4), Y8
+	VMOVUPS      32(CX)(R8*4), Y9
+	VMOVUPS      64(CX)(R8*4), Y10
+	VMOVUPS      96(CX)(R8*4), Y11
+	MOVQ         16(AX), R8
+	VMOVUPS      (CX)(R8*4), Y12
+	VMOVUPS      32(CX)(R8*4), Y13
+	VMOVUPS      64(CX)(R8*4), Y14
+	VMOVUPS      96(CX)(R8*4), Y15
+	VMOVUPS      (DI), Y16
+	VFNMADD231PS Y16, Y8, Y0
+	VFNMADD231PS Y16, Y12, Y4
+	VMOVUPS      32(DI), Y8
+	VFNMADD231PS Y8, Y9, Y1
+	VFNMADD231PS Y8, Y13, Y5
+	VMOVUPS      64(DI), Y8
+	VFNMADD231PS Y8, Y10, Y2
+	VFNMADD231PS Y8, Y14, Y6
+	VMOVUPS      96(DI), Y8
+	VFNMADD231PS Y8, Y11, Y3
+	VFNMADD231PS Y8, Y15, Y7
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap111
+
+skip112:
+	MOVQ  16(BX), SI
+	TESTQ SI, SI
+	JZ    skip114
+
+tap113:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	MOVQ         16(AX), R8
+	VMOVUPS      (CX)(R8*4), Y8
+	VMOVUPS      32(CX)(R8*4), Y9
+	VMOVUPS      64(CX)(R8*4), Y10
+	VMOVUPS      96(CX)(R8*4), Y11
+	VFNMADD231PS (DI), Y8, Y4
+	VFNMADD231PS 32(DI), Y9, Y5
+	VFNMADD231PS 64(DI), Y10, Y6
+	VFNMADD231PS 96(DI), Y11, Y7
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap113
+
+skip114:
+	ADDQ $+24, BX
+	JMP  round107
+
+rounds108:
+	MOVQ    dst+0(FP), AX
+	ADDQ    i+32(FP), AX
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	MOVQ    dst+0(FP), AX
+	ADDQ    i+32(FP), AX
+	ADDQ    stride+72(FP), AX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	VMOVUPS Y6, 64(AX)
+	VMOVUPS Y7, 96(AX)
+	ADDQ    $0x00000080, i+32(FP)
+	ADDQ    $0x00000080, CX
+	ADDQ    $0x00000080, DX
+	SUBQ    $+4, vecs+56(FP)
+	JMP     many105
+
+few106:
+one115:
+	CMPQ    vecs+56(FP), $+1
+	JL      done116
+	MOVQ    diag+8(FP), AX
+	ADDQ    i+32(FP), AX
+	VMOVUPS (AX), Y0
+	VMULPS  (DX), Y0, Y0
+	MOVQ    diag+8(FP), AX
+	ADDQ    i+32(FP), AX
+	ADDQ    stride+72(FP), AX
+	MOVQ    DX, BX
+	ADDQ    stride+72(FP), BX
+	VMOVUPS (AX), Y1
+	VMULPS  (BX), Y1, Y1
+	MOVQ    taps+40(FP), AX
+	MOVQ    rounds+48(FP), BX
+
+round117:
+	MOVQ  (BX), SI
+	TESTQ SI, SI
+	JL    rounds118
+	JZ    skip120
+
+tap119:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	MOVQ         8(AX), R8
+	VMOVUPS      (CX)(R8*4), Y2
+	VFNMADD231PS (DI), Y2, Y0
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap119
+
+skip120:
+	MOVQ  8(BX), SI
+	TESTQ SI, SI
+	JZ    skip122
+
+tap121:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	MOVQ         8(AX), R8
+	VMOVUPS      (CX)(R8*4), Y2
+	MOVQ         16(AX), R8
+	VMOVUPS      (CX)(R8*4), Y3
+	VMOVUPS      (DI), Y4
+	VFNMADD231PS Y4, Y2, Y0
+	VFNMADD231PS Y4, Y3, Y1
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap121
+
+skip122:
+	MOVQ  16(BX), SI
+	TESTQ SI, SI
+	JZ    skip124
+
+tap123:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	MOVQ         16(AX), R8
+	VMOVUPS      (CX)(R8*4), Y2
+	VFNMADD231PS (DI), Y2, Y1
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap123
+
+skip124:
+	ADDQ $+24, BX
+	JMP  round117
+
+rounds118:
+	MOVQ    dst+0(FP), AX
+	ADDQ    i+32(FP), AX
+	VMOVUPS Y0, (AX)
+	MOVQ    dst+0(FP), AX
+	ADDQ    i+32(FP), AX
+	ADDQ    stride+72(FP), AX
+	VMOVUPS Y1, (AX)
+	ADDQ    $0x00000020, i+32(FP)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one115
+
+done116:
+	VZEROUPPER
+	RET
+
 // func outerRow6AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
 // Requires: AVX, FMA3
 TEXT ·outerRow6AVX2(SB), NOSPLIT|NOFRAME, $0-88
@@ -711,9 +1730,9 @@ TEXT ·outerRow6AVX2(SB), NOSPLIT|NOFRAME, $0-88
 	NEGQ R8
 	MOVQ R8, taps+64(FP)
 
-one45:
+one125:
 	CMPQ         vecs+72(FP), $+1
-	JL           done46
+	JL           done126
 	VMOVUPS      (DX), Y0
 	VMOVUPS      (DX)(AX*1), Y1
 	VMOVUPS      (DX)(AX*2), Y2
@@ -734,9 +1753,9 @@ one45:
 	VMOVUPS      Y8, (R8)
 	MOVQ         taps+64(FP), R8
 	TESTQ        R8, R8
-	JZ           tapdone48
+	JZ           tapdone128
 
-tap47:
+tap127:
 	MOVQ         (R9)(R8*8), R11
 	MOVQ         (R10)(R8*8), R12
 	SHLQ         $0x02, R12
@@ -753,17 +1772,17 @@ tap47:
 	VFNMADD231PS Y6, Y7, Y8
 	VMOVUPS      Y8, (R11)
 	INCQ         R8
-	JNZ          tap47
+	JNZ          tap127
 
-tapdone48:
+tapdone128:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one45
+	JMP  one125
 
-done46:
+done126:
 	VZEROUPPER
 	RET
 
@@ -791,9 +1810,9 @@ TEXT ·outerSymmetricRow6AVX2(SB), NOSPLIT|NOFRAME, $0-88
 	NEGQ R8
 	MOVQ R8, taps+64(FP)
 
-one49:
+one129:
 	CMPQ         vecs+72(FP), $+1
-	JL           done50
+	JL           done130
 	VMOVUPS      (DX), Y0
 	VMOVUPS      (DX)(AX*1), Y1
 	VMOVUPS      (DX)(AX*2), Y2
@@ -820,9 +1839,9 @@ one49:
 	VMOVUPS      Y14, (R8)
 	MOVQ         taps+64(FP), R8
 	TESTQ        R8, R8
-	JZ           tapdone52
+	JZ           tapdone132
 
-tap51:
+tap131:
 	MOVQ         (R9)(R8*8), R11
 	MOVQ         (R10)(R8*8), R12
 	SHLQ         $0x02, R12
@@ -847,17 +1866,17 @@ tap51:
 	VFNMADD231PS Y6, Y13, Y14
 	VMOVUPS      Y14, (R11)
 	INCQ         R8
-	JNZ          tap51
+	JNZ          tap131
 
-tapdone52:
+tapdone132:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one49
+	JMP  one129
 
-done50:
+done130:
 	VZEROUPPER
 	RET
 
@@ -884,9 +1903,9 @@ TEXT ·outerRow5AVX2(SB), NOSPLIT|NOFRAME, $0-88
 	NEGQ DI
 	MOVQ DI, taps+64(FP)
 
-one53:
+one133:
 	CMPQ         vecs+72(FP), $+1
-	JL           done54
+	JL           done134
 	VMOVUPS      (DX), Y0
 	VMOVUPS      (DX)(AX*1), Y1
 	VMOVUPS      (DX)(AX*2), Y2
@@ -905,9 +1924,9 @@ one53:
 	VMOVUPS      Y7, (DI)
 	MOVQ         taps+64(FP), DI
 	TESTQ        DI, DI
-	JZ           tapdone56
+	JZ           tapdone136
 
-tap55:
+tap135:
 	MOVQ         (R8)(DI*8), R10
 	MOVQ         (R9)(DI*8), R11
 	SHLQ         $0x02, R11
@@ -923,17 +1942,17 @@ tap55:
 	VFNMADD231PS Y5, Y6, Y7
 	VMOVUPS      Y7, (R10)
 	INCQ         DI
-	JNZ          tap55
+	JNZ          tap135
 
-tapdone56:
+tapdone136:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one53
+	JMP  one133
 
-done54:
+done134:
 	VZEROUPPER
 	RET
 
@@ -960,9 +1979,9 @@ TEXT ·outerSymmetricRow5AVX2(SB), NOSPLIT|NOFRAME, $0-88
 	NEGQ DI
 	MOVQ DI, taps+64(FP)
 
-one57:
+one137:
 	CMPQ         vecs+72(FP), $+1
-	JL           done58
+	JL           done138
 	VMOVUPS      (DX), Y0
 	VMOVUPS      (DX)(AX*1), Y1
 	VMOVUPS      (DX)(AX*2), Y2
@@ -986,9 +2005,9 @@ one57:
 	VMOVUPS      Y12, (DI)
 	MOVQ         taps+64(FP), DI
 	TESTQ        DI, DI
-	JZ           tapdone60
+	JZ           tapdone140
 
-tap59:
+tap139:
 	MOVQ         (R8)(DI*8), R10
 	MOVQ         (R9)(DI*8), R11
 	SHLQ         $0x02, R11
@@ -1011,17 +2030,17 @@ tap59:
 	VFNMADD231PS Y5, Y11, Y12
 	VMOVUPS      Y12, (R10)
 	INCQ         DI
-	JNZ          tap59
+	JNZ          tap139
 
-tapdone60:
+tapdone140:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one57
+	JMP  one137
 
-done58:
+done138:
 	VZEROUPPER
 	RET
 
@@ -1048,9 +2067,9 @@ TEXT ·outerRow4AVX2(SB), NOSPLIT|NOFRAME, $0-88
 	NEGQ DI
 	MOVQ DI, taps+64(FP)
 
-one61:
+one141:
 	CMPQ         vecs+72(FP), $+1
-	JL           done62
+	JL           done142
 	VMOVUPS      (DX), Y0
 	VMOVUPS      (DX)(AX*1), Y1
 	VMOVUPS      (DX)(AX*2), Y2
@@ -1067,9 +2086,9 @@ one61:
 	VMOVUPS      Y6, (DI)
 	MOVQ         taps+64(FP), DI
 	TESTQ        DI, DI
-	JZ           tapdone64
+	JZ           tapdone144
 
-tap63:
+tap143:
 	MOVQ         (R8)(DI*8), R10
 	MOVQ         (R9)(DI*8), R11
 	SHLQ         $0x02, R11
@@ -1084,17 +2103,17 @@ tap63:
 	VFNMADD231PS Y4, Y5, Y6
 	VMOVUPS      Y6, (R10)
 	INCQ         DI
-	JNZ          tap63
+	JNZ          tap143
 
-tapdone64:
+tapdone144:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one61
+	JMP  one141
 
-done62:
+done142:
 	VZEROUPPER
 	RET
 
@@ -1121,9 +2140,9 @@ TEXT ·outerSymmetricRow4AVX2(SB), NOSPLIT|NOFRAME, $0-88
 	NEGQ DI
 	MOVQ DI, taps+64(FP)
 
-one65:
+one145:
 	CMPQ         vecs+72(FP), $+1
-	JL           done66
+	JL           done146
 	VMOVUPS      (DX), Y0
 	VMOVUPS      (DX)(AX*1), Y1
 	VMOVUPS      (DX)(AX*2), Y2
@@ -1144,9 +2163,9 @@ one65:
 	VMOVUPS      Y10, (DI)
 	MOVQ         taps+64(FP), DI
 	TESTQ        DI, DI
-	JZ           tapdone68
+	JZ           tapdone148
 
-tap67:
+tap147:
 	MOVQ         (R8)(DI*8), R10
 	MOVQ         (R9)(DI*8), R11
 	SHLQ         $0x02, R11
@@ -1167,17 +2186,17 @@ tap67:
 	VFNMADD231PS Y4, Y9, Y10
 	VMOVUPS      Y10, (R10)
 	INCQ         DI
-	JNZ          tap67
+	JNZ          tap147
 
-tapdone68:
+tapdone148:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one65
+	JMP  one145
 
-done66:
+done146:
 	VZEROUPPER
 	RET
 
@@ -1203,9 +2222,9 @@ TEXT ·outerRow3AVX2(SB), NOSPLIT|NOFRAME, $0-88
 	NEGQ SI
 	MOVQ SI, taps+64(FP)
 
-one69:
+one149:
 	CMPQ         vecs+72(FP), $+1
-	JL           done70
+	JL           done150
 	VMOVUPS      (DX), Y0
 	VMOVUPS      (DX)(AX*1), Y1
 	VMOVUPS      (DX)(AX*2), Y2
@@ -1220,9 +2239,9 @@ one69:
 	VMOVUPS      Y5, (SI)
 	MOVQ         taps+64(FP), SI
 	TESTQ        SI, SI
-	JZ           tapdone72
+	JZ           tapdone152
 
-tap71:
+tap151:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
 	SHLQ         $0x02, R10
@@ -1236,17 +2255,17 @@ tap71:
 	VFNMADD231PS Y3, Y4, Y5
 	VMOVUPS      Y5, (R9)
 	INCQ         SI
-	JNZ          tap71
+	JNZ          tap151
 
-tapdone72:
+tapdone152:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one69
+	JMP  one149
 
-done70:
+done150:
 	VZEROUPPER
 	RET
 
@@ -1272,9 +2291,9 @@ TEXT ·outerSymmetricRow3AVX2(SB), NOSPLIT|NOFRAME, $0-88
 	NEGQ SI
 	MOVQ SI, taps+64(FP)
 
-one73:
+one153:
 	CMPQ         vecs+72(FP), $+1
-	JL           done74
+	JL           done154
 	VMOVUPS      (DX), Y0
 	VMOVUPS      (DX)(AX*1), Y1
 	VMOVUPS      (DX)(AX*2), Y2
@@ -1292,9 +2311,9 @@ one73:
 	VMOVUPS      Y8, (SI)
 	MOVQ         taps+64(FP), SI
 	TESTQ        SI, SI
-	JZ           tapdone76
+	JZ           tapdone156
 
-tap75:
+tap155:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
 	SHLQ         $0x02, R10
@@ -1313,17 +2332,17 @@ tap75:
 	VFNMADD231PS Y3, Y7, Y8
 	VMOVUPS      Y8, (R9)
 	INCQ         SI
-	JNZ          tap75
+	JNZ          tap155
 
-tapdone76:
+tapdone156:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one73
+	JMP  one153
 
-done74:
+done154:
 	VZEROUPPER
 	RET
 
@@ -1349,9 +2368,9 @@ TEXT ·outerRow2AVX2(SB), NOSPLIT|NOFRAME, $0-88
 	NEGQ SI
 	MOVQ SI, taps+64(FP)
 
-one77:
+one157:
 	CMPQ         vecs+72(FP), $+1
-	JL           done78
+	JL           done158
 	VMOVUPS      (DX), Y0
 	VMOVUPS      (DX)(AX*1), Y1
 	VMULPS       (BX), Y0, Y2
@@ -1364,9 +2383,9 @@ one77:
 	VMOVUPS      Y4, (SI)
 	MOVQ         taps+64(FP), SI
 	TESTQ        SI, SI
-	JZ           tapdone80
+	JZ           tapdone160
 
-tap79:
+tap159:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
 	SHLQ         $0x02, R10
@@ -1379,17 +2398,17 @@ tap79:
 	VFNMADD231PS Y2, Y3, Y4
 	VMOVUPS      Y4, (R9)
 	INCQ         SI
-	JNZ          tap79
+	JNZ          tap159
 
-tapdone80:
+tapdone160:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one77
+	JMP  one157
 
-done78:
+done158:
 	VZEROUPPER
 	RET
 
@@ -1415,9 +2434,9 @@ TEXT ·outerSymmetricRow2AVX2(SB), NOSPLIT|NOFRAME, $0-88
 	NEGQ SI
 	MOVQ SI, taps+64(FP)
 
-one81:
+one161:
 	CMPQ         vecs+72(FP), $+1
-	JL           done82
+	JL           done162
 	VMOVUPS      (DX), Y0
 	VMOVUPS      (DX)(AX*1), Y1
 	VMOVUPS      (BX), Y3
@@ -1432,9 +2451,9 @@ one81:
 	VMOVUPS      Y6, (SI)
 	MOVQ         taps+64(FP), SI
 	TESTQ        SI, SI
-	JZ           tapdone84
+	JZ           tapdone164
 
-tap83:
+tap163:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
 	SHLQ         $0x02, R10
@@ -1451,17 +2470,17 @@ tap83:
 	VFNMADD231PS Y2, Y5, Y6
 	VMOVUPS      Y6, (R9)
 	INCQ         SI
-	JNZ          tap83
+	JNZ          tap163
 
-tapdone84:
+tapdone164:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one81
+	JMP  one161
 
-done82:
+done162:
 	VZEROUPPER
 	RET
 
@@ -1487,9 +2506,9 @@ TEXT ·outerRow1AVX2(SB), NOSPLIT|NOFRAME, $0-88
 	NEGQ AX
 	MOVQ AX, taps+64(FP)
 
-one85:
+one165:
 	CMPQ         vecs+72(FP), $+1
-	JL           done86
+	JL           done166
 	VMOVUPS      (DX), Y0
 	VMULPS       (BX), Y0, Y1
 	VBROADCASTSS scale+32(FP), Y2
@@ -1500,9 +2519,9 @@ one85:
 	VMOVUPS      Y3, (AX)
 	MOVQ         taps+64(FP), AX
 	TESTQ        AX, AX
-	JZ           tapdone88
+	JZ           tapdone168
 
-tap87:
+tap167:
 	MOVQ         (SI)(AX*8), R8
 	MOVQ         (DI)(AX*8), R9
 	SHLQ         $0x02, R9
@@ -1514,17 +2533,17 @@ tap87:
 	VFNMADD231PS Y1, Y2, Y3
 	VMOVUPS      Y3, (R8)
 	INCQ         AX
-	JNZ          tap87
+	JNZ          tap167
 
-tapdone88:
+tapdone168:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one85
+	JMP  one165
 
-done86:
+done166:
 	VZEROUPPER
 	RET
 
@@ -1550,9 +2569,9 @@ TEXT ·outerSymmetricRow1AVX2(SB), NOSPLIT|NOFRAME, $0-88
 	NEGQ AX
 	MOVQ AX, taps+64(FP)
 
-one89:
+one169:
 	CMPQ         vecs+72(FP), $+1
-	JL           done90
+	JL           done170
 	VMOVUPS      (DX), Y0
 	VMOVUPS      (BX), Y2
 	VMULPS       Y0, Y2, Y1
@@ -1564,9 +2583,9 @@ one89:
 	VMOVUPS      Y4, (AX)
 	MOVQ         taps+64(FP), AX
 	TESTQ        AX, AX
-	JZ           tapdone92
+	JZ           tapdone172
 
-tap91:
+tap171:
 	MOVQ         (SI)(AX*8), R8
 	MOVQ         (DI)(AX*8), R9
 	SHLQ         $0x02, R9
@@ -1581,17 +2600,17 @@ tap91:
 	VFNMADD231PS Y1, Y3, Y4
 	VMOVUPS      Y4, (R8)
 	INCQ         AX
-	JNZ          tap91
+	JNZ          tap171
 
-tapdone92:
+tapdone172:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one89
+	JMP  one169
 
-done90:
+done170:
 	VZEROUPPER
 	RET
 
@@ -1619,9 +2638,9 @@ TEXT ·distanceRow12AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ R10
 	MOVQ R10, taps+40(FP)
 
-one93:
+one173:
 	CMPQ    vecs+48(FP), $+1
-	JL      done94
+	JL      done174
 	VMOVUPS (DX), Y0
 	VMOVUPS (DX)(AX*1), Y1
 	VMOVUPS (DX)(AX*2), Y2
@@ -1636,19 +2655,19 @@ one93:
 	VMOVUPS (DX)(R9*1), Y11
 	MOVQ    taps+40(FP), R10
 	TESTQ   R10, R10
-	JZ      tapdone96
+	JZ      tapdone176
 
-tap95:
+tap175:
 	MOVQ    (R11)(R10*8), R13
 	MOVQ    (R12)(R10*8), R14
 	LEAQ    (DX)(R14*4), R14
 	VXORPS  Y12, Y12, Y12
 	LEAQ    (CX)(R13*4), R13
 	CMPB    more+64(FP), $+0
-	JE      fresh97
+	JE      fresh177
 	VMOVUPS (R13), Y12
 
-fresh97:
+fresh177:
 	VSUBPS      (R14), Y0, Y13
 	VFMADD231PS Y13, Y13, Y12
 	VSUBPS      (R14)(AX*1), Y1, Y13
@@ -1675,15 +2694,15 @@ fresh97:
 	VFMADD231PS Y13, Y13, Y12
 	VMOVUPS     Y12, (R13)
 	INCQ        R10
-	JNZ         tap95
+	JNZ         tap175
 
-tapdone96:
+tapdone176:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one93
+	JMP  one173
 
-done94:
+done174:
 	VZEROUPPER
 	RET
 
@@ -1709,9 +2728,9 @@ TEXT ·distanceRow8AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ R8
 	MOVQ R8, taps+40(FP)
 
-one98:
+one178:
 	CMPQ    vecs+48(FP), $+1
-	JL      done99
+	JL      done179
 	VMOVUPS (DX), Y0
 	VMOVUPS (DX)(AX*1), Y1
 	VMOVUPS (DX)(AX*2), Y2
@@ -1722,19 +2741,19 @@ one98:
 	VMOVUPS (DX)(DI*1), Y7
 	MOVQ    taps+40(FP), R8
 	TESTQ   R8, R8
-	JZ      tapdone101
+	JZ      tapdone181
 
-tap100:
+tap180:
 	MOVQ    (R9)(R8*8), R11
 	MOVQ    (R10)(R8*8), R12
 	LEAQ    (DX)(R12*4), R12
 	VXORPS  Y8, Y8, Y8
 	LEAQ    (CX)(R11*4), R11
 	CMPB    more+64(FP), $+0
-	JE      fresh102
+	JE      fresh182
 	VMOVUPS (R11), Y8
 
-fresh102:
+fresh182:
 	VSUBPS      (R12), Y0, Y9
 	VFMADD231PS Y9, Y9, Y8
 	VSUBPS      (R12)(AX*1), Y1, Y9
@@ -1753,15 +2772,15 @@ fresh102:
 	VFMADD231PS Y9, Y9, Y8
 	VMOVUPS     Y8, (R11)
 	INCQ        R8
-	JNZ         tap100
+	JNZ         tap180
 
-tapdone101:
+tapdone181:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one98
+	JMP  one178
 
-done99:
+done179:
 	VZEROUPPER
 	RET
 
@@ -1786,9 +2805,9 @@ TEXT ·distanceRow6AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ DI
 	MOVQ DI, taps+40(FP)
 
-one103:
+one183:
 	CMPQ    vecs+48(FP), $+1
-	JL      done104
+	JL      done184
 	VMOVUPS (DX), Y0
 	VMOVUPS (DX)(AX*1), Y1
 	VMOVUPS (DX)(AX*2), Y2
@@ -1797,19 +2816,19 @@ one103:
 	VMOVUPS (DX)(SI*1), Y5
 	MOVQ    taps+40(FP), DI
 	TESTQ   DI, DI
-	JZ      tapdone106
+	JZ      tapdone186
 
-tap105:
+tap185:
 	MOVQ    (R8)(DI*8), R10
 	MOVQ    (R9)(DI*8), R11
 	LEAQ    (DX)(R11*4), R11
 	VXORPS  Y6, Y6, Y6
 	LEAQ    (CX)(R10*4), R10
 	CMPB    more+64(FP), $+0
-	JE      fresh107
+	JE      fresh187
 	VMOVUPS (R10), Y6
 
-fresh107:
+fresh187:
 	VSUBPS      (R11), Y0, Y7
 	VFMADD231PS Y7, Y7, Y6
 	VSUBPS      (R11)(AX*1), Y1, Y7
@@ -1824,15 +2843,15 @@ fresh107:
 	VFMADD231PS Y7, Y7, Y6
 	VMOVUPS     Y6, (R10)
 	INCQ        DI
-	JNZ         tap105
+	JNZ         tap185
 
-tapdone106:
+tapdone186:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one103
+	JMP  one183
 
-done104:
+done184:
 	VZEROUPPER
 	RET
 
@@ -1856,28 +2875,28 @@ TEXT ·distanceRow4AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ SI
 	MOVQ SI, taps+40(FP)
 
-one108:
+one188:
 	CMPQ    vecs+48(FP), $+1
-	JL      done109
+	JL      done189
 	VMOVUPS (DX), Y0
 	VMOVUPS (DX)(AX*1), Y1
 	VMOVUPS (DX)(AX*2), Y2
 	VMOVUPS (DX)(BX*1), Y3
 	MOVQ    taps+40(FP), SI
 	TESTQ   SI, SI
-	JZ      tapdone111
+	JZ      tapdone191
 
-tap110:
+tap190:
 	MOVQ    (DI)(SI*8), R9
 	MOVQ    (R8)(SI*8), R10
 	LEAQ    (DX)(R10*4), R10
 	VXORPS  Y4, Y4, Y4
 	LEAQ    (CX)(R9*4), R9
 	CMPB    more+64(FP), $+0
-	JE      fresh112
+	JE      fresh192
 	VMOVUPS (R9), Y4
 
-fresh112:
+fresh192:
 	VSUBPS      (R10), Y0, Y5
 	VFMADD231PS Y5, Y5, Y4
 	VSUBPS      (R10)(AX*1), Y1, Y5
@@ -1888,15 +2907,15 @@ fresh112:
 	VFMADD231PS Y5, Y5, Y4
 	VMOVUPS     Y4, (R9)
 	INCQ        SI
-	JNZ         tap110
+	JNZ         tap190
 
-tapdone111:
+tapdone191:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one108
+	JMP  one188
 
-done109:
+done189:
 	VZEROUPPER
 	RET
 
@@ -1919,27 +2938,27 @@ TEXT ·distanceRow3AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ BX
 	MOVQ BX, taps+40(FP)
 
-one113:
+one193:
 	CMPQ    vecs+48(FP), $+1
-	JL      done114
+	JL      done194
 	VMOVUPS (DX), Y0
 	VMOVUPS (DX)(AX*1), Y1
 	VMOVUPS (DX)(AX*2), Y2
 	MOVQ    taps+40(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone116
+	JZ      tapdone196
 
-tap115:
+tap195:
 	MOVQ    (SI)(BX*8), R8
 	MOVQ    (DI)(BX*8), R9
 	LEAQ    (DX)(R9*4), R9
 	VXORPS  Y3, Y3, Y3
 	LEAQ    (CX)(R8*4), R8
 	CMPB    more+64(FP), $+0
-	JE      fresh117
+	JE      fresh197
 	VMOVUPS (R8), Y3
 
-fresh117:
+fresh197:
 	VSUBPS      (R9), Y0, Y4
 	VFMADD231PS Y4, Y4, Y3
 	VSUBPS      (R9)(AX*1), Y1, Y4
@@ -1948,15 +2967,15 @@ fresh117:
 	VFMADD231PS Y4, Y4, Y3
 	VMOVUPS     Y3, (R8)
 	INCQ        BX
-	JNZ         tap115
+	JNZ         tap195
 
-tapdone116:
+tapdone196:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one113
+	JMP  one193
 
-done114:
+done194:
 	VZEROUPPER
 	RET
 
@@ -1979,41 +2998,41 @@ TEXT ·distanceRow2AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ BX
 	MOVQ BX, taps+40(FP)
 
-one118:
+one198:
 	CMPQ    vecs+48(FP), $+1
-	JL      done119
+	JL      done199
 	VMOVUPS (DX), Y0
 	VMOVUPS (DX)(AX*1), Y1
 	MOVQ    taps+40(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone121
+	JZ      tapdone201
 
-tap120:
+tap200:
 	MOVQ    (SI)(BX*8), R8
 	MOVQ    (DI)(BX*8), R9
 	LEAQ    (DX)(R9*4), R9
 	VXORPS  Y2, Y2, Y2
 	LEAQ    (CX)(R8*4), R8
 	CMPB    more+64(FP), $+0
-	JE      fresh122
+	JE      fresh202
 	VMOVUPS (R8), Y2
 
-fresh122:
+fresh202:
 	VSUBPS      (R9), Y0, Y3
 	VFMADD231PS Y3, Y3, Y2
 	VSUBPS      (R9)(AX*1), Y1, Y3
 	VFMADD231PS Y3, Y3, Y2
 	VMOVUPS     Y2, (R8)
 	INCQ        BX
-	JNZ         tap120
+	JNZ         tap200
 
-tapdone121:
+tapdone201:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one118
+	JMP  one198
 
-done119:
+done199:
 	VZEROUPPER
 	RET
 
@@ -2036,38 +3055,38 @@ TEXT ·distanceRow1AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ AX
 	MOVQ AX, taps+40(FP)
 
-one123:
+one203:
 	CMPQ    vecs+48(FP), $+1
-	JL      done124
+	JL      done204
 	VMOVUPS (DX), Y0
 	MOVQ    taps+40(FP), AX
 	TESTQ   AX, AX
-	JZ      tapdone126
+	JZ      tapdone206
 
-tap125:
+tap205:
 	MOVQ    (BX)(AX*8), DI
 	MOVQ    (SI)(AX*8), R8
 	LEAQ    (DX)(R8*4), R8
 	VXORPS  Y1, Y1, Y1
 	LEAQ    (CX)(DI*4), DI
 	CMPB    more+64(FP), $+0
-	JE      fresh127
+	JE      fresh207
 	VMOVUPS (DI), Y1
 
-fresh127:
+fresh207:
 	VSUBPS      (R8), Y0, Y2
 	VFMADD231PS Y2, Y2, Y1
 	VMOVUPS     Y1, (DI)
 	INCQ        AX
-	JNZ         tap125
+	JNZ         tap205
 
-tapdone126:
+tapdone206:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one123
+	JMP  one203
 
-done124:
+done204:
 	VZEROUPPER
 	RET
 
@@ -2096,9 +3115,9 @@ TEXT ·applyRow12AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ R10
 	MOVQ R10, taps+56(FP)
 
-one128:
+one208:
 	CMPQ    vecs+64(FP), $+1
-	JL      done129
+	JL      done209
 	MOVQ    diag+8(FP), R10
 	ADDQ    i+32(FP), R10
 	VMOVUPS (R10), Z11
@@ -2116,9 +3135,9 @@ one128:
 	VMULPS  (DX)(R9*1), Z11, Z11
 	MOVQ    taps+56(FP), R10
 	TESTQ   R10, R10
-	JZ      tapdone131
+	JZ      tapdone211
 
-tap130:
+tap210:
 	MOVQ         (R11)(R10*8), R13
 	MOVQ         (R12)(R10*8), R14
 	LEAQ         (DX)(R14*4), R14
@@ -2136,9 +3155,9 @@ tap130:
 	VFNMADD231PS (R14)(SI*2), Z12, Z10
 	VFNMADD231PS (R14)(R9*1), Z12, Z11
 	INCQ         R10
-	JNZ          tap130
+	JNZ          tap210
 
-tapdone131:
+tapdone211:
 	MOVQ    dst+0(FP), R10
 	ADDQ    i+32(FP), R10
 	VMOVUPS Z0, (R10)
@@ -2157,9 +3176,9 @@ tapdone131:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one128
+	JMP     one208
 
-done129:
+done209:
 	VZEROUPPER
 	RET
 
@@ -2186,9 +3205,9 @@ TEXT ·applyRow9AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ R8
 	MOVQ R8, taps+56(FP)
 
-one132:
+one212:
 	CMPQ    vecs+64(FP), $+1
-	JL      done133
+	JL      done213
 	MOVQ    diag+8(FP), R8
 	ADDQ    i+32(FP), R8
 	VMOVUPS (R8), Z8
@@ -2203,9 +3222,9 @@ one132:
 	VMULPS  (DX)(AX*8), Z8, Z8
 	MOVQ    taps+56(FP), R8
 	TESTQ   R8, R8
-	JZ      tapdone135
+	JZ      tapdone215
 
-tap134:
+tap214:
 	MOVQ         (R9)(R8*8), R11
 	MOVQ         (R10)(R8*8), R12
 	LEAQ         (DX)(R12*4), R12
@@ -2220,9 +3239,9 @@ tap134:
 	VFNMADD231PS (R12)(DI*1), Z9, Z7
 	VFNMADD231PS (R12)(AX*8), Z9, Z8
 	INCQ         R8
-	JNZ          tap134
+	JNZ          tap214
 
-tapdone135:
+tapdone215:
 	MOVQ    dst+0(FP), R8
 	ADDQ    i+32(FP), R8
 	VMOVUPS Z0, (R8)
@@ -2238,9 +3257,9 @@ tapdone135:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one132
+	JMP     one212
 
-done133:
+done213:
 	VZEROUPPER
 	RET
 
@@ -2266,9 +3285,9 @@ TEXT ·applyRow6AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ DI
 	MOVQ DI, taps+56(FP)
 
-one136:
+one216:
 	CMPQ    vecs+64(FP), $+1
-	JL      done137
+	JL      done217
 	MOVQ    diag+8(FP), DI
 	ADDQ    i+32(FP), DI
 	VMOVUPS (DI), Z5
@@ -2280,9 +3299,9 @@ one136:
 	VMULPS  (DX)(SI*1), Z5, Z5
 	MOVQ    taps+56(FP), DI
 	TESTQ   DI, DI
-	JZ      tapdone139
+	JZ      tapdone219
 
-tap138:
+tap218:
 	MOVQ         (R8)(DI*8), R10
 	MOVQ         (R9)(DI*8), R11
 	LEAQ         (DX)(R11*4), R11
@@ -2294,9 +3313,9 @@ tap138:
 	VFNMADD231PS (R11)(AX*4), Z6, Z4
 	VFNMADD231PS (R11)(SI*1), Z6, Z5
 	INCQ         DI
-	JNZ          tap138
+	JNZ          tap218
 
-tapdone139:
+tapdone219:
 	MOVQ    dst+0(FP), DI
 	ADDQ    i+32(FP), DI
 	VMOVUPS Z0, (DI)
@@ -2309,9 +3328,9 @@ tapdone139:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one136
+	JMP     one216
 
-done137:
+done217:
 	VZEROUPPER
 	RET
 
@@ -2336,9 +3355,9 @@ TEXT ·applyRow4AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ SI
 	MOVQ SI, taps+56(FP)
 
-many140:
+many220:
 	CMPQ    vecs+64(FP), $+2
-	JL      few141
+	JL      few221
 	MOVQ    diag+8(FP), SI
 	ADDQ    i+32(FP), SI
 	VMOVUPS (SI), Z1
@@ -2353,9 +3372,9 @@ many140:
 	VMULPS  64(DX)(BX*1), Z7, Z7
 	MOVQ    taps+56(FP), SI
 	TESTQ   SI, SI
-	JZ      tapdone143
+	JZ      tapdone223
 
-tap142:
+tap222:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
 	LEAQ         (DX)(R10*4), R10
@@ -2370,9 +3389,9 @@ tap142:
 	VFNMADD231PS (R10)(BX*1), Z8, Z6
 	VFNMADD231PS 64(R10)(BX*1), Z9, Z7
 	INCQ         SI
-	JNZ          tap142
+	JNZ          tap222
 
-tapdone143:
+tapdone223:
 	MOVQ    dst+0(FP), SI
 	ADDQ    i+32(FP), SI
 	VMOVUPS Z0, (SI)
@@ -2387,12 +3406,12 @@ tapdone143:
 	ADDQ    $0x00000080, CX
 	ADDQ    $0x00000080, DX
 	SUBQ    $+2, vecs+64(FP)
-	JMP     many140
+	JMP     many220
 
-few141:
-one144:
+few221:
+one224:
 	CMPQ    vecs+64(FP), $+1
-	JL      done145
+	JL      done225
 	MOVQ    diag+8(FP), SI
 	ADDQ    i+32(FP), SI
 	VMOVUPS (SI), Z3
@@ -2402,9 +3421,9 @@ one144:
 	VMULPS  (DX)(BX*1), Z3, Z3
 	MOVQ    taps+56(FP), SI
 	TESTQ   SI, SI
-	JZ      tapdone147
+	JZ      tapdone227
 
-tap146:
+tap226:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
 	LEAQ         (DX)(R10*4), R10
@@ -2414,9 +3433,9 @@ tap146:
 	VFNMADD231PS (R10)(AX*2), Z4, Z2
 	VFNMADD231PS (R10)(BX*1), Z4, Z3
 	INCQ         SI
-	JNZ          tap146
+	JNZ          tap226
 
-tapdone147:
+tapdone227:
 	MOVQ    dst+0(FP), SI
 	ADDQ    i+32(FP), SI
 	VMOVUPS Z0, (SI)
@@ -2427,9 +3446,9 @@ tapdone147:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one144
+	JMP     one224
 
-done145:
+done225:
 	VZEROUPPER
 	RET
 
@@ -2453,9 +3472,9 @@ TEXT ·applyRow3AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ BX
 	MOVQ BX, taps+56(FP)
 
-many148:
+many228:
 	CMPQ    vecs+64(FP), $+2
-	JL      few149
+	JL      few229
 	MOVQ    diag+8(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS (BX), Z1
@@ -2468,9 +3487,9 @@ many148:
 	VMULPS  64(DX)(AX*2), Z5, Z5
 	MOVQ    taps+56(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone151
+	JZ      tapdone231
 
-tap150:
+tap230:
 	MOVQ         (SI)(BX*8), R8
 	MOVQ         (DI)(BX*8), R9
 	LEAQ         (DX)(R9*4), R9
@@ -2483,9 +3502,9 @@ tap150:
 	VFNMADD231PS (R9)(AX*2), Z6, Z4
 	VFNMADD231PS 64(R9)(AX*2), Z7, Z5
 	INCQ         BX
-	JNZ          tap150
+	JNZ          tap230
 
-tapdone151:
+tapdone231:
 	MOVQ    dst+0(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS Z0, (BX)
@@ -2498,12 +3517,12 @@ tapdone151:
 	ADDQ    $0x00000080, CX
 	ADDQ    $0x00000080, DX
 	SUBQ    $+2, vecs+64(FP)
-	JMP     many148
+	JMP     many228
 
-few149:
-one152:
+few229:
+one232:
 	CMPQ    vecs+64(FP), $+1
-	JL      done153
+	JL      done233
 	MOVQ    diag+8(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS (BX), Z2
@@ -2512,9 +3531,9 @@ one152:
 	VMULPS  (DX)(AX*2), Z2, Z2
 	MOVQ    taps+56(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone155
+	JZ      tapdone235
 
-tap154:
+tap234:
 	MOVQ         (SI)(BX*8), R8
 	MOVQ         (DI)(BX*8), R9
 	LEAQ         (DX)(R9*4), R9
@@ -2523,9 +3542,9 @@ tap154:
 	VFNMADD231PS (R9)(AX*1), Z3, Z1
 	VFNMADD231PS (R9)(AX*2), Z3, Z2
 	INCQ         BX
-	JNZ          tap154
+	JNZ          tap234
 
-tapdone155:
+tapdone235:
 	MOVQ    dst+0(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS Z0, (BX)
@@ -2535,9 +3554,9 @@ tapdone155:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one152
+	JMP     one232
 
-done153:
+done233:
 	VZEROUPPER
 	RET
 
@@ -2561,9 +3580,9 @@ TEXT ·applyRow2AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ BX
 	MOVQ BX, taps+56(FP)
 
-many156:
+many236:
 	CMPQ    vecs+64(FP), $+4
-	JL      few157
+	JL      few237
 	MOVQ    diag+8(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS (BX), Z1
@@ -2580,9 +3599,9 @@ many156:
 	VMULPS  192(DX)(AX*1), Z7, Z7
 	MOVQ    taps+56(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone159
+	JZ      tapdone239
 
-tap158:
+tap238:
 	MOVQ         (SI)(BX*8), R8
 	MOVQ         (DI)(BX*8), R9
 	LEAQ         (DX)(R9*4), R9
@@ -2599,9 +3618,9 @@ tap158:
 	VFNMADD231PS 128(R9)(AX*1), Z10, Z6
 	VFNMADD231PS 192(R9)(AX*1), Z11, Z7
 	INCQ         BX
-	JNZ          tap158
+	JNZ          tap238
 
-tapdone159:
+tapdone239:
 	MOVQ    dst+0(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS Z0, (BX)
@@ -2616,12 +3635,12 @@ tapdone159:
 	ADDQ    $0x00000100, CX
 	ADDQ    $0x00000100, DX
 	SUBQ    $+4, vecs+64(FP)
-	JMP     many156
+	JMP     many236
 
-few157:
-one160:
+few237:
+one240:
 	CMPQ    vecs+64(FP), $+1
-	JL      done161
+	JL      done241
 	MOVQ    diag+8(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS (BX), Z1
@@ -2629,9 +3648,9 @@ one160:
 	VMULPS  (DX)(AX*1), Z1, Z1
 	MOVQ    taps+56(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone163
+	JZ      tapdone243
 
-tap162:
+tap242:
 	MOVQ         (SI)(BX*8), R8
 	MOVQ         (DI)(BX*8), R9
 	LEAQ         (DX)(R9*4), R9
@@ -2639,9 +3658,9 @@ tap162:
 	VFNMADD231PS (R9), Z2, Z0
 	VFNMADD231PS (R9)(AX*1), Z2, Z1
 	INCQ         BX
-	JNZ          tap162
+	JNZ          tap242
 
-tapdone163:
+tapdone243:
 	MOVQ    dst+0(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS Z0, (BX)
@@ -2650,9 +3669,9 @@ tapdone163:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one160
+	JMP     one240
 
-done161:
+done241:
 	VZEROUPPER
 	RET
 
@@ -2676,9 +3695,9 @@ TEXT ·applyRow1AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ AX
 	MOVQ AX, taps+56(FP)
 
-many164:
+many244:
 	CMPQ    vecs+64(FP), $+4
-	JL      few165
+	JL      few245
 	MOVQ    diag+8(FP), AX
 	ADDQ    i+32(FP), AX
 	VMOVUPS (AX), Z0
@@ -2691,9 +3710,9 @@ many164:
 	VMULPS  192(DX), Z3, Z3
 	MOVQ    taps+56(FP), AX
 	TESTQ   AX, AX
-	JZ      tapdone167
+	JZ      tapdone247
 
-tap166:
+tap246:
 	MOVQ         (BX)(AX*8), DI
 	MOVQ         (SI)(AX*8), R8
 	LEAQ         (DX)(R8*4), R8
@@ -2706,9 +3725,9 @@ tap166:
 	VFNMADD231PS 128(R8), Z6, Z2
 	VFNMADD231PS 192(R8), Z7, Z3
 	INCQ         AX
-	JNZ          tap166
+	JNZ          tap246
 
-tapdone167:
+tapdone247:
 	MOVQ    dst+0(FP), AX
 	ADDQ    i+32(FP), AX
 	VMOVUPS Z0, (AX)
@@ -2719,30 +3738,30 @@ tapdone167:
 	ADDQ    $0x00000100, CX
 	ADDQ    $0x00000100, DX
 	SUBQ    $+4, vecs+64(FP)
-	JMP     many164
+	JMP     many244
 
-few165:
-one168:
+few245:
+one248:
 	CMPQ    vecs+64(FP), $+1
-	JL      done169
+	JL      done249
 	MOVQ    diag+8(FP), AX
 	ADDQ    i+32(FP), AX
 	VMOVUPS (AX), Z0
 	VMULPS  (DX), Z0, Z0
 	MOVQ    taps+56(FP), AX
 	TESTQ   AX, AX
-	JZ      tapdone171
+	JZ      tapdone251
 
-tap170:
+tap250:
 	MOVQ         (BX)(AX*8), DI
 	MOVQ         (SI)(AX*8), R8
 	LEAQ         (DX)(R8*4), R8
 	VMOVUPS      (CX)(DI*4), Z1
 	VFNMADD231PS (R8), Z1, Z0
 	INCQ         AX
-	JNZ          tap170
+	JNZ          tap250
 
-tapdone171:
+tapdone251:
 	MOVQ    dst+0(FP), AX
 	ADDQ    i+32(FP), AX
 	VMOVUPS Z0, (AX)
@@ -2750,9 +3769,1615 @@ tapdone171:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one168
+	JMP     one248
 
-done169:
+done249:
+	VZEROUPPER
+	RET
+
+// func applyPair12AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, AVX512F
+TEXT ·applyPair12AVX512(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+	LEAQ (AX)(AX*2), BX
+	LEAQ (BX)(AX*2), SI
+	LEAQ (SI)(AX*2), DI
+	LEAQ (DI)(AX*2), R8
+	LEAQ (R8)(AX*2), R9
+
+one252:
+	CMPQ    vecs+56(FP), $+1
+	JL      done253
+	MOVQ    diag+8(FP), R10
+	ADDQ    i+32(FP), R10
+	VMOVUPS (R10), Z11
+	VMULPS  (DX), Z11, Z0
+	VMULPS  (DX)(AX*1), Z11, Z1
+	VMULPS  (DX)(AX*2), Z11, Z2
+	VMULPS  (DX)(BX*1), Z11, Z3
+	VMULPS  (DX)(AX*4), Z11, Z4
+	VMULPS  (DX)(SI*1), Z11, Z5
+	VMULPS  (DX)(BX*2), Z11, Z6
+	VMULPS  (DX)(DI*1), Z11, Z7
+	VMULPS  (DX)(AX*8), Z11, Z8
+	VMULPS  (DX)(R8*1), Z11, Z9
+	VMULPS  (DX)(SI*2), Z11, Z10
+	VMULPS  (DX)(R9*1), Z11, Z11
+	MOVQ    diag+8(FP), R10
+	ADDQ    i+32(FP), R10
+	ADDQ    stride+72(FP), R10
+	MOVQ    DX, R11
+	ADDQ    stride+72(FP), R11
+	VMOVUPS (R10), Z23
+	VMULPS  (R11), Z23, Z12
+	VMULPS  (R11)(AX*1), Z23, Z13
+	VMULPS  (R11)(AX*2), Z23, Z14
+	VMULPS  (R11)(BX*1), Z23, Z15
+	VMULPS  (R11)(AX*4), Z23, Z16
+	VMULPS  (R11)(SI*1), Z23, Z17
+	VMULPS  (R11)(BX*2), Z23, Z18
+	VMULPS  (R11)(DI*1), Z23, Z19
+	VMULPS  (R11)(AX*8), Z23, Z20
+	VMULPS  (R11)(R8*1), Z23, Z21
+	VMULPS  (R11)(SI*2), Z23, Z22
+	VMULPS  (R11)(R9*1), Z23, Z23
+	MOVQ    taps+40(FP), R10
+	MOVQ    rounds+48(FP), R11
+
+round254:
+	MOVQ  (R11), R12
+	TESTQ R12, R12
+	JL    rounds255
+	JZ    skip257
+
+tap256:
+	MOVQ         (R10), R13
+	LEAQ         (DX)(R13*4), R13
+	MOVQ         8(R10), R14
+	VMOVUPS      (CX)(R14*4), Z24
+	VFNMADD231PS (R13), Z24, Z0
+	VFNMADD231PS (R13)(AX*1), Z24, Z1
+	VFNMADD231PS (R13)(AX*2), Z24, Z2
+	VFNMADD231PS (R13)(BX*1), Z24, Z3
+	VFNMADD231PS (R13)(AX*4), Z24, Z4
+	VFNMADD231PS (R13)(SI*1), Z24, Z5
+	VFNMADD231PS (R13)(BX*2), Z24, Z6
+	VFNMADD231PS (R13)(DI*1), Z24, Z7
+	VFNMADD231PS (R13)(AX*8), Z24, Z8
+	VFNMADD231PS (R13)(R8*1), Z24, Z9
+	VFNMADD231PS (R13)(SI*2), Z24, Z10
+	VFNMADD231PS (R13)(R9*1), Z24, Z11
+	ADDQ         $+24, R10
+	DECQ         R12
+	JNZ          tap256
+
+skip257:
+	MOVQ  8(R11), R12
+	TESTQ R12, R12
+	JZ    skip259
+
+tap258:
+	MOVQ         (R10), R13
+	LEAQ         (DX)(R13*4), R13
+	MOVQ         8(R10), R14
+	VMOVUPS      (CX)(R14*4), Z24
+	MOVQ         16(R10), R14
+	VMOVUPS      (CX)(R14*4), Z25
+	VMOVUPS      (R13), Z26
+	VFNMADD231PS Z26, Z24, Z0
+	VFNMADD231PS Z26, Z25, Z12
+	VMOVUPS      (R13)(AX*1), Z26
+	VFNMADD231PS Z26, Z24, Z1
+	VFNMADD231PS Z26, Z25, Z13
+	VMOVUPS      (R13)(AX*2), Z26
+	VFNMADD231PS Z26, Z24, Z2
+	VFNMADD231PS Z26, Z25, Z14
+	VMOVUPS      (R13)(BX*1), Z26
+	VFNMADD231PS Z26, Z24, Z3
+	VFNMADD231PS Z26, Z25, Z15
+	VMOVUPS      (R13)(AX*4), Z26
+	VFNMADD231PS Z26, Z24, Z4
+	VFNMADD231PS Z26, Z25, Z16
+	VMOVUPS      (R13)(SI*1), Z26
+	VFNMADD231PS Z26, Z24, Z5
+	VFNMADD231PS Z26, Z25, Z17
+	VMOVUPS      (R13)(BX*2), Z26
+	VFNMADD231PS Z26, Z24, Z6
+	VFNMADD231PS Z26, Z25, Z18
+	VMOVUPS      (R13)(DI*1), Z26
+	VFNMADD231PS Z26, Z24, Z7
+	VFNMADD231PS Z26, Z25, Z19
+	VMOVUPS      (R13)(AX*8), Z26
+	VFNMADD231PS Z26, Z24, Z8
+	VFNMADD231PS Z26, Z25, Z20
+	VMOVUPS      (R13)(R8*1), Z26
+	VFNMADD231PS Z26, Z24, Z9
+	VFNMADD231PS Z26, Z25, Z21
+	VMOVUPS      (R13)(SI*2), Z26
+	VFNMADD231PS Z26, Z24, Z10
+	VFNMADD231PS Z26, Z25, Z22
+	VMOVUPS      (R13)(R9*1), Z26
+	VFNMADD231PS Z26, Z24, Z11
+	VFNMADD231PS Z26, Z25, Z23
+	ADDQ         $+24, R10
+	DECQ         R12
+	JNZ          tap258
+
+skip259:
+	MOVQ  16(R11), R12
+	TESTQ R12, R12
+	JZ    skip261
+
+tap260:
+	MOVQ         (R10), R13
+	LEAQ         (DX)(R13*4), R13
+	MOVQ         16(R10), R14
+	VMOVUPS      (CX)(R14*4), Z24
+	VFNMADD231PS (R13), Z24, Z12
+	VFNMADD231PS (R13)(AX*1), Z24, Z13
+	VFNMADD231PS (R13)(AX*2), Z24, Z14
+	VFNMADD231PS (R13)(BX*1), Z24, Z15
+	VFNMADD231PS (R13)(AX*4), Z24, Z16
+	VFNMADD231PS (R13)(SI*1), Z24, Z17
+	VFNMADD231PS (R13)(BX*2), Z24, Z18
+	VFNMADD231PS (R13)(DI*1), Z24, Z19
+	VFNMADD231PS (R13)(AX*8), Z24, Z20
+	VFNMADD231PS (R13)(R8*1), Z24, Z21
+	VFNMADD231PS (R13)(SI*2), Z24, Z22
+	VFNMADD231PS (R13)(R9*1), Z24, Z23
+	ADDQ         $+24, R10
+	DECQ         R12
+	JNZ          tap260
+
+skip261:
+	ADDQ $+24, R11
+	JMP  round254
+
+rounds255:
+	MOVQ    dst+0(FP), R10
+	ADDQ    i+32(FP), R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, (R10)(AX*1)
+	VMOVUPS Z2, (R10)(AX*2)
+	VMOVUPS Z3, (R10)(BX*1)
+	VMOVUPS Z4, (R10)(AX*4)
+	VMOVUPS Z5, (R10)(SI*1)
+	VMOVUPS Z6, (R10)(BX*2)
+	VMOVUPS Z7, (R10)(DI*1)
+	VMOVUPS Z8, (R10)(AX*8)
+	VMOVUPS Z9, (R10)(R8*1)
+	VMOVUPS Z10, (R10)(SI*2)
+	VMOVUPS Z11, (R10)(R9*1)
+	MOVQ    dst+0(FP), R10
+	ADDQ    i+32(FP), R10
+	ADDQ    stride+72(FP), R10
+	VMOVUPS Z12, (R10)
+	VMOVUPS Z13, (R10)(AX*1)
+	VMOVUPS Z14, (R10)(AX*2)
+	VMOVUPS Z15, (R10)(BX*1)
+	VMOVUPS Z16, (R10)(AX*4)
+	VMOVUPS Z17, (R10)(SI*1)
+	VMOVUPS Z18, (R10)(BX*2)
+	VMOVUPS Z19, (R10)(DI*1)
+	VMOVUPS Z20, (R10)(AX*8)
+	VMOVUPS Z21, (R10)(R8*1)
+	VMOVUPS Z22, (R10)(SI*2)
+	VMOVUPS Z23, (R10)(R9*1)
+	ADDQ    $0x00000040, i+32(FP)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one252
+
+done253:
+	VZEROUPPER
+	RET
+
+// func applyPair9AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, AVX512F
+TEXT ·applyPair9AVX512(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+	LEAQ (AX)(AX*2), BX
+	LEAQ (BX)(AX*2), SI
+	LEAQ (SI)(AX*2), DI
+
+one262:
+	CMPQ    vecs+56(FP), $+1
+	JL      done263
+	MOVQ    diag+8(FP), R8
+	ADDQ    i+32(FP), R8
+	VMOVUPS (R8), Z8
+	VMULPS  (DX), Z8, Z0
+	VMULPS  (DX)(AX*1), Z8, Z1
+	VMULPS  (DX)(AX*2), Z8, Z2
+	VMULPS  (DX)(BX*1), Z8, Z3
+	VMULPS  (DX)(AX*4), Z8, Z4
+	VMULPS  (DX)(SI*1), Z8, Z5
+	VMULPS  (DX)(BX*2), Z8, Z6
+	VMULPS  (DX)(DI*1), Z8, Z7
+	VMULPS  (DX)(AX*8), Z8, Z8
+	MOVQ    diag+8(FP), R8
+	ADDQ    i+32(FP), R8
+	ADDQ    stride+72(FP), R8
+	MOVQ    DX, R9
+	ADDQ    stride+72(FP), R9
+	VMOVUPS (R8), Z17
+	VMULPS  (R9), Z17, Z9
+	VMULPS  (R9)(AX*1), Z17, Z10
+	VMULPS  (R9)(AX*2), Z17, Z11
+	VMULPS  (R9)(BX*1), Z17, Z12
+	VMULPS  (R9)(AX*4), Z17, Z13
+	VMULPS  (R9)(SI*1), Z17, Z14
+	VMULPS  (R9)(BX*2), Z17, Z15
+	VMULPS  (R9)(DI*1), Z17, Z16
+	VMULPS  (R9)(AX*8), Z17, Z17
+	MOVQ    taps+40(FP), R8
+	MOVQ    rounds+48(FP), R9
+
+round264:
+	MOVQ  (R9), R10
+	TESTQ R10, R10
+	JL    rounds265
+	JZ    skip267
+
+tap266:
+	MOVQ         (R8), R11
+	LEAQ         (DX)(R11*4), R11
+	MOVQ         8(R8), R12
+	VMOVUPS      (CX)(R12*4), Z18
+	VFNMADD231PS (R11), Z18, Z0
+	VFNMADD231PS (R11)(AX*1), Z18, Z1
+	VFNMADD231PS (R11)(AX*2), Z18, Z2
+	VFNMADD231PS (R11)(BX*1), Z18, Z3
+	VFNMADD231PS (R11)(AX*4), Z18, Z4
+	VFNMADD231PS (R11)(SI*1), Z18, Z5
+	VFNMADD231PS (R11)(BX*2), Z18, Z6
+	VFNMADD231PS (R11)(DI*1), Z18, Z7
+	VFNMADD231PS (R11)(AX*8), Z18, Z8
+	ADDQ         $+24, R8
+	DECQ         R10
+	JNZ          tap266
+
+skip267:
+	MOVQ  8(R9), R10
+	TESTQ R10, R10
+	JZ    skip269
+
+tap268:
+	MOVQ         (R8), R11
+	LEAQ         (DX)(R11*4), R11
+	MOVQ         8(R8), R12
+	VMOVUPS      (CX)(R12*4), Z18
+	MOVQ         16(R8), R12
+	VMOVUPS      (CX)(R12*4), Z19
+	VMOVUPS      (R11), Z20
+	VFNMADD231PS Z20, Z18, Z0
+	VFNMADD231PS Z20, Z19, Z9
+	VMOVUPS      (R11)(AX*1), Z20
+	VFNMADD231PS Z20, Z18, Z1
+	VFNMADD231PS Z20, Z19, Z10
+	VMOVUPS      (R11)(AX*2), Z20
+	VFNMADD231PS Z20, Z18, Z2
+	VFNMADD231PS Z20, Z19, Z11
+	VMOVUPS      (R11)(BX*1), Z20
+	VFNMADD231PS Z20, Z18, Z3
+	VFNMADD231PS Z20, Z19, Z12
+	VMOVUPS      (R11)(AX*4), Z20
+	VFNMADD231PS Z20, Z18, Z4
+	VFNMADD231PS Z20, Z19, Z13
+	VMOVUPS      (R11)(SI*1), Z20
+	VFNMADD231PS Z20, Z18, Z5
+	VFNMADD231PS Z20, Z19, Z14
+	VMOVUPS      (R11)(BX*2), Z20
+	VFNMADD231PS Z20, Z18, Z6
+	VFNMADD231PS Z20, Z19, Z15
+	VMOVUPS      (R11)(DI*1), Z20
+	VFNMADD231PS Z20, Z18, Z7
+	VFNMADD231PS Z20, Z19, Z16
+	VMOVUPS      (R11)(AX*8), Z20
+	VFNMADD231PS Z20, Z18, Z8
+	VFNMADD231PS Z20, Z19, Z17
+	ADDQ         $+24, R8
+	DECQ         R10
+	JNZ          tap268
+
+skip269:
+	MOVQ  16(R9), R10
+	TESTQ R10, R10
+	JZ    skip271
+
+tap270:
+	MOVQ         (R8), R11
+	LEAQ         (DX)(R11*4), R11
+	MOVQ         16(R8), R12
+	VMOVUPS      (CX)(R12*4), Z18
+	VFNMADD231PS (R11), Z18, Z9
+	VFNMADD231PS (R11)(AX*1), Z18, Z10
+	VFNMADD231PS (R11)(AX*2), Z18, Z11
+	VFNMADD231PS (R11)(BX*1), Z18, Z12
+	VFNMADD231PS (R11)(AX*4), Z18, Z13
+	VFNMADD231PS (R11)(SI*1), Z18, Z14
+	VFNMADD231PS (R11)(BX*2), Z18, Z15
+	VFNMADD231PS (R11)(DI*1), Z18, Z16
+	VFNMADD231PS (R11)(AX*8), Z18, Z17
+	ADDQ         $+24, R8
+	DECQ         R10
+	JNZ          tap270
+
+skip271:
+	ADDQ $+24, R9
+	JMP  round264
+
+rounds265:
+	MOVQ    dst+0(FP), R8
+	ADDQ    i+32(FP), R8
+	VMOVUPS Z0, (R8)
+	VMOVUPS Z1, (R8)(AX*1)
+	VMOVUPS Z2, (R8)(AX*2)
+	VMOVUPS Z3, (R8)(BX*1)
+	VMOVUPS Z4, (R8)(AX*4)
+	VMOVUPS Z5, (R8)(SI*1)
+	VMOVUPS Z6, (R8)(BX*2)
+	VMOVUPS Z7, (R8)(DI*1)
+	VMOVUPS Z8, (R8)(AX*8)
+	MOVQ    dst+0(FP), R8
+	ADDQ    i+32(FP), R8
+	ADDQ    stride+72(FP), R8
+	VMOVUPS Z9, (R8)
+	VMOVUPS Z10, (R8)(AX*1)
+	VMOVUPS Z11, (R8)(AX*2)
+	VMOVUPS Z12, (R8)(BX*1)
+	VMOVUPS Z13, (R8)(AX*4)
+	VMOVUPS Z14, (R8)(SI*1)
+	VMOVUPS Z15, (R8)(BX*2)
+	VMOVUPS Z16, (R8)(DI*1)
+	VMOVUPS Z17, (R8)(AX*8)
+	ADDQ    $0x00000040, i+32(FP)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one262
+
+done263:
+	VZEROUPPER
+	RET
+
+// func applyPair6AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, AVX512F
+TEXT ·applyPair6AVX512(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+	LEAQ (AX)(AX*2), BX
+	LEAQ (BX)(AX*2), SI
+
+one272:
+	CMPQ    vecs+56(FP), $+1
+	JL      done273
+	MOVQ    diag+8(FP), DI
+	ADDQ    i+32(FP), DI
+	VMOVUPS (DI), Z5
+	VMULPS  (DX), Z5, Z0
+	VMULPS  (DX)(AX*1), Z5, Z1
+	VMULPS  (DX)(AX*2), Z5, Z2
+	VMULPS  (DX)(BX*1), Z5, Z3
+	VMULPS  (DX)(AX*4), Z5, Z4
+	VMULPS  (DX)(SI*1), Z5, Z5
+	MOVQ    diag+8(FP), DI
+	ADDQ    i+32(FP), DI
+	ADDQ    stride+72(FP), DI
+	MOVQ    DX, R8
+	ADDQ    stride+72(FP), R8
+	VMOVUPS (DI), Z11
+	VMULPS  (R8), Z11, Z6
+	VMULPS  (R8)(AX*1), Z11, Z7
+	VMULPS  (R8)(AX*2), Z11, Z8
+	VMULPS  (R8)(BX*1), Z11, Z9
+	VMULPS  (R8)(AX*4), Z11, Z10
+	VMULPS  (R8)(SI*1), Z11, Z11
+	MOVQ    taps+40(FP), DI
+	MOVQ    rounds+48(FP), R8
+
+round274:
+	MOVQ  (R8), R9
+	TESTQ R9, R9
+	JL    rounds275
+	JZ    skip277
+
+tap276:
+	MOVQ         (DI), R10
+	LEAQ         (DX)(R10*4), R10
+	MOVQ         8(DI), R11
+	VMOVUPS      (CX)(R11*4), Z12
+	VFNMADD231PS (R10), Z12, Z0
+	VFNMADD231PS (R10)(AX*1), Z12, Z1
+	VFNMADD231PS (R10)(AX*2), Z12, Z2
+	VFNMADD231PS (R10)(BX*1), Z12, Z3
+	VFNMADD231PS (R10)(AX*4), Z12, Z4
+	VFNMADD231PS (R10)(SI*1), Z12, Z5
+	ADDQ         $+24, DI
+	DECQ         R9
+	JNZ          tap276
+
+skip277:
+	MOVQ  8(R8), R9
+	TESTQ R9, R9
+	JZ    skip279
+
+tap278:
+	MOVQ         (DI), R10
+	LEAQ         (DX)(R10*4), R10
+	MOVQ         8(DI), R11
+	VMOVUPS      (CX)(R11*4), Z12
+	MOVQ         16(DI), R11
+	VMOVUPS      (CX)(R11*4), Z13
+	VMOVUPS      (R10), Z14
+	VFNMADD231PS Z14, Z12, Z0
+	VFNMADD231PS Z14, Z13, Z6
+	VMOVUPS      (R10)(AX*1), Z14
+	VFNMADD231PS Z14, Z12, Z1
+	VFNMADD231PS Z14, Z13, Z7
+	VMOVUPS      (R10)(AX*2), Z14
+	VFNMADD231PS Z14, Z12, Z2
+	VFNMADD231PS Z14, Z13, Z8
+	VMOVUPS      (R10)(BX*1), Z14
+	VFNMADD231PS Z14, Z12, Z3
+	VFNMADD231PS Z14, Z13, Z9
+	VMOVUPS      (R10)(AX*4), Z14
+	VFNMADD231PS Z14, Z12, Z4
+	VFNMADD231PS Z14, Z13, Z10
+	VMOVUPS      (R10)(SI*1), Z14
+	VFNMADD231PS Z14, Z12, Z5
+	VFNMADD231PS Z14, Z13, Z11
+	ADDQ         $+24, DI
+	DECQ         R9
+	JNZ          tap278
+
+skip279:
+	MOVQ  16(R8), R9
+	TESTQ R9, R9
+	JZ    skip281
+
+tap280:
+	MOVQ         (DI), R10
+	LEAQ         (DX)(R10*4), R10
+	MOVQ         16(DI), R11
+	VMOVUPS      (CX)(R11*4), Z12
+	VFNMADD231PS (R10), Z12, Z6
+	VFNMADD231PS (R10)(AX*1), Z12, Z7
+	VFNMADD231PS (R10)(AX*2), Z12, Z8
+	VFNMADD231PS (R10)(BX*1), Z12, Z9
+	VFNMADD231PS (R10)(AX*4), Z12, Z10
+	VFNMADD231PS (R10)(SI*1), Z12, Z11
+	ADDQ         $+24, DI
+	DECQ         R9
+	JNZ          tap280
+
+skip281:
+	ADDQ $+24, R8
+	JMP  round274
+
+rounds275:
+	MOVQ    dst+0(FP), DI
+	ADDQ    i+32(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, (DI)(AX*1)
+	VMOVUPS Z2, (DI)(AX*2)
+	VMOVUPS Z3, (DI)(BX*1)
+	VMOVUPS Z4, (DI)(AX*4)
+	VMOVUPS Z5, (DI)(SI*1)
+	MOVQ    dst+0(FP), DI
+	ADDQ    i+32(FP), DI
+	ADDQ    stride+72(FP), DI
+	VMOVUPS Z6, (DI)
+	VMOVUPS Z7, (DI)(AX*1)
+	VMOVUPS Z8, (DI)(AX*2)
+	VMOVUPS Z9, (DI)(BX*1)
+	VMOVUPS Z10, (DI)(AX*4)
+	VMOVUPS Z11, (DI)(SI*1)
+	ADDQ    $0x00000040, i+32(FP)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one272
+
+done273:
+	VZEROUPPER
+	RET
+
+// func applyPair4AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, AVX512F
+TEXT ·applyPair4AVX512(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+	LEAQ (AX)(AX*2), BX
+
+many282:
+	CMPQ    vecs+56(FP), $+2
+	JL      few283
+	MOVQ    diag+8(FP), SI
+	ADDQ    i+32(FP), SI
+	VMOVUPS (SI), Z1
+	VMULPS  (DX), Z1, Z0
+	VMULPS  (DX)(AX*1), Z1, Z2
+	VMULPS  (DX)(AX*2), Z1, Z4
+	VMULPS  (DX)(BX*1), Z1, Z6
+	VMOVUPS 64(SI), Z7
+	VMULPS  64(DX), Z7, Z1
+	VMULPS  64(DX)(AX*1), Z7, Z3
+	VMULPS  64(DX)(AX*2), Z7, Z5
+	VMULPS  64(DX)(BX*1), Z7, Z7
+	MOVQ    diag+8(FP), SI
+	ADDQ    i+32(FP), SI
+	ADDQ    stride+72(FP), SI
+	MOVQ    DX, DI
+	ADDQ    stride+72(FP), DI
+	VMOVUPS (SI), Z9
+	VMULPS  (DI), Z9, Z8
+	VMULPS  (DI)(AX*1), Z9, Z10
+	VMULPS  (DI)(AX*2), Z9, Z12
+	VMULPS  (DI)(BX*1), Z9, Z14
+	VMOVUPS 64(SI), Z15
+	VMULPS  64(DI), Z15, Z9
+	VMULPS  64(DI)(AX*1), Z15, Z11
+	VMULPS  64(DI)(AX*2), Z15, Z13
+	VMULPS  64(DI)(BX*1), Z15, Z15
+	MOVQ    taps+40(FP), SI
+	MOVQ    rounds+48(FP), DI
+
+round284:
+	MOVQ  (DI), R8
+	TESTQ R8, R8
+	JL    rounds285
+	JZ    skip287
+
+tap286:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	MOVQ         8(SI), R10
+	VMOVUPS      (CX)(R10*4), Z16
+	VMOVUPS      64(CX)(R10*4), Z17
+	VFNMADD231PS (R9), Z16, Z0
+	VFNMADD231PS 64(R9), Z17, Z1
+	VFNMADD231PS (R9)(AX*1), Z16, Z2
+	VFNMADD231PS 64(R9)(AX*1), Z17, Z3
+	VFNMADD231PS (R9)(AX*2), Z16, Z4
+	VFNMADD231PS 64(R9)(AX*2), Z17, Z5
+	VFNMADD231PS (R9)(BX*1), Z16, Z6
+	VFNMADD231PS 64(R9)(BX*1), Z17, Z7
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap286
+
+skip287:
+	MOVQ  8(DI), R8
+	TESTQ R8, R8
+	JZ    skip289
+
+tap288:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	MOVQ         8(SI), R10
+	VMOVUPS      (CX)(R10*4), Z16
+	VMOVUPS      64(CX)(R10*4), Z17
+	MOVQ         16(SI), R10
+	VMOVUPS      (CX)(R10*4), Z18
+	VMOVUPS      64(CX)(R10*4), Z19
+	VMOVUPS      (R9), Z20
+	VFNMADD231PS Z20, Z16, Z0
+	VFNMADD231PS Z20, Z18, Z8
+	VMOVUPS      64(R9), Z20
+	VFNMADD231PS Z20, Z17, Z1
+	VFNMADD231PS Z20, Z19, Z9
+	VMOVUPS      (R9)(AX*1), Z20
+	VFNMADD231PS Z20, Z16, Z2
+	VFNMADD231PS Z20, Z18, Z10
+	VMOVUPS      64(R9)(AX*1), Z20
+	VFNMADD231PS Z20, Z17, Z3
+	VFNMADD231PS Z20, Z19, Z11
+	VMOVUPS      (R9)(AX*2), Z20
+	VFNMADD231PS Z20, Z16, Z4
+	VFNMADD231PS Z20, Z18, Z12
+	VMOVUPS      64(R9)(AX*2), Z20
+	VFNMADD231PS Z20, Z17, Z5
+	VFNMADD231PS Z20, Z19, Z13
+	VMOVUPS      (R9)(BX*1), Z20
+	VFNMADD231PS Z20, Z16, Z6
+	VFNMADD231PS Z20, Z18, Z14
+	VMOVUPS      64(R9)(BX*1), Z16
+	VFNMADD231PS Z16, Z17, Z7
+	VFNMADD231PS Z16, Z19, Z15
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap288
+
+skip289:
+	MOVQ  16(DI), R8
+	TESTQ R8, R8
+	JZ    skip291
+
+tap290:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	MOVQ         16(SI), R10
+	VMOVUPS      (CX)(R10*4), Z16
+	VMOVUPS      64(CX)(R10*4), Z17
+	VFNMADD231PS (R9), Z16, Z8
+	VFNMADD231PS 64(R9), Z17, Z9
+	VFNMADD231PS (R9)(AX*1), Z16, Z10
+	VFNMADD231PS 64(R9)(AX*1), Z17, Z11
+	VFNMADD231PS (R9)(AX*2), Z16, Z12
+	VFNMADD231PS 64(R9)(AX*2), Z17, Z13
+	VFNMADD231PS (R9)(BX*1), Z16, Z14
+	VFNMADD231PS 64(R9)(BX*1), Z17, Z15
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap290
+
+skip291:
+	ADDQ $+24, DI
+	JMP  round284
+
+rounds285:
+	MOVQ    dst+0(FP), SI
+	ADDQ    i+32(FP), SI
+	VMOVUPS Z0, (SI)
+	VMOVUPS Z1, 64(SI)
+	VMOVUPS Z2, (SI)(AX*1)
+	VMOVUPS Z3, 64(SI)(AX*1)
+	VMOVUPS Z4, (SI)(AX*2)
+	VMOVUPS Z5, 64(SI)(AX*2)
+	VMOVUPS Z6, (SI)(BX*1)
+	VMOVUPS Z7, 64(SI)(BX*1)
+	MOVQ    dst+0(FP), SI
+	ADDQ    i+32(FP), SI
+	ADDQ    stride+72(FP), SI
+	VMOVUPS Z8, (SI)
+	VMOVUPS Z9, 64(SI)
+	VMOVUPS Z10, (SI)(AX*1)
+	VMOVUPS Z11, 64(SI)(AX*1)
+	VMOVUPS Z12, (SI)(AX*2)
+	VMOVUPS Z13, 64(SI)(AX*2)
+	VMOVUPS Z14, (SI)(BX*1)
+	VMOVUPS Z15, 64(SI)(BX*1)
+	ADDQ    $0x00000080, i+32(FP)
+	ADDQ    $0x00000080, CX
+	ADDQ    $0x00000080, DX
+	SUBQ    $+2, vecs+56(FP)
+	JMP     many282
+
+few283:
+one292:
+	CMPQ    vecs+56(FP), $+1
+	JL      done293
+	MOVQ    diag+8(FP), SI
+	ADDQ    i+32(FP), SI
+	VMOVUPS (SI), Z3
+	VMULPS  (DX), Z3, Z0
+	VMULPS  (DX)(AX*1), Z3, Z1
+	VMULPS  (DX)(AX*2), Z3, Z2
+	VMULPS  (DX)(BX*1), Z3, Z3
+	MOVQ    diag+8(FP), SI
+	ADDQ    i+32(FP), SI
+	ADDQ    stride+72(FP), SI
+	MOVQ    DX, DI
+	ADDQ    stride+72(FP), DI
+	VMOVUPS (SI), Z7
+	VMULPS  (DI), Z7, Z4
+	VMULPS  (DI)(AX*1), Z7, Z5
+	VMULPS  (DI)(AX*2), Z7, Z6
+	VMULPS  (DI)(BX*1), Z7, Z7
+	MOVQ    taps+40(FP), SI
+	MOVQ    rounds+48(FP), DI
+
+round294:
+	MOVQ  (DI), R8
+	TESTQ R8, R8
+	JL    rounds295
+	JZ    skip297
+
+tap296:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	MOVQ         8(SI), R10
+	VMOVUPS      (CX)(R10*4), Z8
+	VFNMADD231PS (R9), Z8, Z0
+	VFNMADD231PS (R9)(AX*1), Z8, Z1
+	VFNMADD231PS (R9)(AX*2), Z8, Z2
+	VFNMADD231PS (R9)(BX*1), Z8, Z3
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap296
+
+skip297:
+	MOVQ  8(DI), R8
+	TESTQ R8, R8
+	JZ    skip299
+
+tap298:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	MOVQ         8(SI), R10
+	VMOVUPS      (CX)(R10*4), Z8
+	MOVQ         16(SI), R10
+	VMOVUPS      (CX)(R10*4), Z9
+	VMOVUPS      (R9), Z10
+	VFNMADD231PS Z10, Z8, Z0
+	VFNMADD231PS Z10, Z9, Z4
+	VMOVUPS      (R9)(AX*1), Z10
+	VFNMADD231PS Z10, Z8, Z1
+	VFNMADD231PS Z10, Z9, Z5
+	VMOVUPS      (R9)(AX*2), Z10
+	VFNMADD231PS Z10, Z8, Z2
+	VFNMADD231PS Z10, Z9, Z6
+	VMOVUPS      (R9)(BX*1), Z10
+	VFNMADD231PS Z10, Z8, Z3
+	VFNMADD231PS Z10, Z9, Z7
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap298
+
+skip299:
+	MOVQ  16(DI), R8
+	TESTQ R8, R8
+	JZ    skip301
+
+tap300:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	MOVQ         16(SI), R10
+	VMOVUPS      (CX)(R10*4), Z8
+	VFNMADD231PS (R9), Z8, Z4
+	VFNMADD231PS (R9)(AX*1), Z8, Z5
+	VFNMADD231PS (R9)(AX*2), Z8, Z6
+	VFNMADD231PS (R9)(BX*1), Z8, Z7
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap300
+
+skip301:
+	ADDQ $+24, DI
+	JMP  round294
+
+rounds295:
+	MOVQ    dst+0(FP), SI
+	ADDQ    i+32(FP), SI
+	VMOVUPS Z0, (SI)
+	VMOVUPS Z1, (SI)(AX*1)
+	VMOVUPS Z2, (SI)(AX*2)
+	VMOVUPS Z3, (SI)(BX*1)
+	MOVQ    dst+0(FP), SI
+	ADDQ    i+32(FP), SI
+	ADDQ    stride+72(FP), SI
+	VMOVUPS Z4, (SI)
+	VMOVUPS Z5, (SI)(AX*1)
+	VMOVUPS Z6, (SI)(AX*2)
+	VMOVUPS Z7, (SI)(BX*1)
+	ADDQ    $0x00000040, i+32(FP)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one292
+
+done293:
+	VZEROUPPER
+	RET
+
+// func applyPair3AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, AVX512F
+TEXT ·applyPair3AVX512(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+
+many302:
+	CMPQ    vecs+56(FP), $+2
+	JL      few303
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS (BX), Z1
+	VMULPS  (DX), Z1, Z0
+	VMULPS  (DX)(AX*1), Z1, Z2
+	VMULPS  (DX)(AX*2), Z1, Z4
+	VMOVUPS 64(BX), Z5
+	VMULPS  64(DX), Z5, Z1
+	VMULPS  64(DX)(AX*1), Z5, Z3
+	VMULPS  64(DX)(AX*2), Z5, Z5
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	MOVQ    DX, SI
+	ADDQ    stride+72(FP), SI
+	VMOVUPS (BX), Z7
+	VMULPS  (SI), Z7, Z6
+	VMULPS  (SI)(AX*1), Z7, Z8
+	VMULPS  (SI)(AX*2), Z7, Z10
+	VMOVUPS 64(BX), Z11
+	VMULPS  64(SI), Z11, Z7
+	VMULPS  64(SI)(AX*1), Z11, Z9
+	VMULPS  64(SI)(AX*2), Z11, Z11
+	MOVQ    taps+40(FP), BX
+	MOVQ    rounds+48(FP), SI
+
+round304:
+	MOVQ  (SI), DI
+	TESTQ DI, DI
+	JL    rounds305
+	JZ    skip307
+
+tap306:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Z12
+	VMOVUPS      64(CX)(R9*4), Z13
+	VFNMADD231PS (R8), Z12, Z0
+	VFNMADD231PS 64(R8), Z13, Z1
+	VFNMADD231PS (R8)(AX*1), Z12, Z2
+	VFNMADD231PS 64(R8)(AX*1), Z13, Z3
+	VFNMADD231PS (R8)(AX*2), Z12, Z4
+	VFNMADD231PS 64(R8)(AX*2), Z13, Z5
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap306
+
+skip307:
+	MOVQ  8(SI), DI
+	TESTQ DI, DI
+	JZ    skip309
+
+tap308:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Z12
+	VMOVUPS      64(CX)(R9*4), Z13
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Z14
+	VMOVUPS      64(CX)(R9*4), Z15
+	VMOVUPS      (R8), Z16
+	VFNMADD231PS Z16, Z12, Z0
+	VFNMADD231PS Z16, Z14, Z6
+	VMOVUPS      64(R8), Z16
+	VFNMADD231PS Z16, Z13, Z1
+	VFNMADD231PS Z16, Z15, Z7
+	VMOVUPS      (R8)(AX*1), Z16
+	VFNMADD231PS Z16, Z12, Z2
+	VFNMADD231PS Z16, Z14, Z8
+	VMOVUPS      64(R8)(AX*1), Z16
+	VFNMADD231PS Z16, Z13, Z3
+	VFNMADD231PS Z16, Z15, Z9
+	VMOVUPS      (R8)(AX*2), Z16
+	VFNMADD231PS Z16, Z12, Z4
+	VFNMADD231PS Z16, Z14, Z10
+	VMOVUPS      64(R8)(AX*2), Z12
+	VFNMADD231PS Z12, Z13, Z5
+	VFNMADD231PS Z12, Z15, Z11
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap308
+
+skip309:
+	MOVQ  16(SI), DI
+	TESTQ DI, DI
+	JZ    skip311
+
+tap310:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Z12
+	VMOVUPS      64(CX)(R9*4), Z13
+	VFNMADD231PS (R8), Z12, Z6
+	VFNMADD231PS 64(R8), Z13, Z7
+	VFNMADD231PS (R8)(AX*1), Z12, Z8
+	VFNMADD231PS 64(R8)(AX*1), Z13, Z9
+	VFNMADD231PS (R8)(AX*2), Z12, Z10
+	VFNMADD231PS 64(R8)(AX*2), Z13, Z11
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap310
+
+skip311:
+	ADDQ $+24, SI
+	JMP  round304
+
+rounds305:
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS Z0, (BX)
+	VMOVUPS Z1, 64(BX)
+	VMOVUPS Z2, (BX)(AX*1)
+	VMOVUPS Z3, 64(BX)(AX*1)
+	VMOVUPS Z4, (BX)(AX*2)
+	VMOVUPS Z5, 64(BX)(AX*2)
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	VMOVUPS Z6, (BX)
+	VMOVUPS Z7, 64(BX)
+	VMOVUPS Z8, (BX)(AX*1)
+	VMOVUPS Z9, 64(BX)(AX*1)
+	VMOVUPS Z10, (BX)(AX*2)
+	VMOVUPS Z11, 64(BX)(AX*2)
+	ADDQ    $0x00000080, i+32(FP)
+	ADDQ    $0x00000080, CX
+	ADDQ    $0x00000080, DX
+	SUBQ    $+2, vecs+56(FP)
+	JMP     many302
+
+few303:
+one312:
+	CMPQ    vecs+56(FP), $+1
+	JL      done313
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS (BX), Z2
+	VMULPS  (DX), Z2, Z0
+	VMULPS  (DX)(AX*1), Z2, Z1
+	VMULPS  (DX)(AX*2), Z2, Z2
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	MOVQ    DX, SI
+	ADDQ    stride+72(FP), SI
+	VMOVUPS (BX), Z5
+	VMULPS  (SI), Z5, Z3
+	VMULPS  (SI)(AX*1), Z5, Z4
+	VMULPS  (SI)(AX*2), Z5, Z5
+	MOVQ    taps+40(FP), BX
+	MOVQ    rounds+48(FP), SI
+
+round314:
+	MOVQ  (SI), DI
+	TESTQ DI, DI
+	JL    rounds315
+	JZ    skip317
+
+tap316:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Z6
+	VFNMADD231PS (R8), Z6, Z0
+	VFNMADD231PS (R8)(AX*1), Z6, Z1
+	VFNMADD231PS (R8)(AX*2), Z6, Z2
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap316
+
+skip317:
+	MOVQ  8(SI), DI
+	TESTQ DI, DI
+	JZ    skip319
+
+tap318:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Z6
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Z7
+	VMOVUPS      (R8), Z8
+	VFNMADD231PS Z8, Z6, Z0
+	VFNMADD231PS Z8, Z7, Z3
+	VMOVUPS      (R8)(AX*1), Z8
+	VFNMADD231PS Z8, Z6, Z1
+	VFNMADD231PS Z8, Z7, Z4
+	VMOVUPS      (R8)(AX*2), Z8
+	VFNMADD231PS Z8, Z6, Z2
+	VFNMADD231PS Z8, Z7, Z5
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap318
+
+skip319:
+	MOVQ  16(SI), DI
+	TESTQ DI, DI
+	JZ    skip321
+
+tap320:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Z6
+	VFNMADD231PS (R8), Z6, Z3
+	VFNMADD231PS (R8)(AX*1), Z6, Z4
+	VFNMADD231PS (R8)(AX*2), Z6, Z5
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap320
+
+skip321:
+	ADDQ $+24, SI
+	JMP  round314
+
+rounds315:
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS Z0, (BX)
+	VMOVUPS Z1, (BX)(AX*1)
+	VMOVUPS Z2, (BX)(AX*2)
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	VMOVUPS Z3, (BX)
+	VMOVUPS Z4, (BX)(AX*1)
+	VMOVUPS Z5, (BX)(AX*2)
+	ADDQ    $0x00000040, i+32(FP)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one312
+
+done313:
+	VZEROUPPER
+	RET
+
+// func applyPair2AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, AVX512F
+TEXT ·applyPair2AVX512(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+
+many322:
+	CMPQ    vecs+56(FP), $+4
+	JL      few323
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS (BX), Z1
+	VMULPS  (DX), Z1, Z0
+	VMULPS  (DX)(AX*1), Z1, Z4
+	VMOVUPS 64(BX), Z2
+	VMULPS  64(DX), Z2, Z1
+	VMULPS  64(DX)(AX*1), Z2, Z5
+	VMOVUPS 128(BX), Z3
+	VMULPS  128(DX), Z3, Z2
+	VMULPS  128(DX)(AX*1), Z3, Z6
+	VMOVUPS 192(BX), Z7
+	VMULPS  192(DX), Z7, Z3
+	VMULPS  192(DX)(AX*1), Z7, Z7
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	MOVQ    DX, SI
+	ADDQ    stride+72(FP), SI
+	VMOVUPS (BX), Z9
+	VMULPS  (SI), Z9, Z8
+	VMULPS  (SI)(AX*1), Z9, Z12
+	VMOVUPS 64(BX), Z10
+	VMULPS  64(SI), Z10, Z9
+	VMULPS  64(SI)(AX*1), Z10, Z13
+	VMOVUPS 128(BX), Z11
+	VMULPS  128(SI), Z11, Z10
+	VMULPS  128(SI)(AX*1), Z11, Z14
+	VMOVUPS 192(BX), Z15
+	VMULPS  192(SI), Z15, Z11
+	VMULPS  192(SI)(AX*1), Z15, Z15
+	MOVQ    taps+40(FP), BX
+	MOVQ    rounds+48(FP), SI
+
+round324:
+	MOVQ  (SI), DI
+	TESTQ DI, DI
+	JL    rounds325
+	JZ    skip327
+
+tap326:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Z16
+	VMOVUPS      64(CX)(R9*4), Z17
+	VMOVUPS      128(CX)(R9*4), Z18
+	VMOVUPS      192(CX)(R9*4), Z19
+	VFNMADD231PS (R8), Z16, Z0
+	VFNMADD231PS 64(R8), Z17, Z1
+	VFNMADD231PS 128(R8), Z18, Z2
+	VFNMADD231PS 192(R8), Z19, Z3
+	VFNMADD231PS (R8)(AX*1), Z16, Z4
+	VFNMADD231PS 64(R8)(AX*1), Z17, Z5
+	VFNMADD231PS 128(R8)(AX*1), Z18, Z6
+	VFNMADD231PS 192(R8)(AX*1), Z19, Z7
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap326
+
+skip327:
+	MOVQ  8(SI), DI
+	TESTQ DI, DI
+	JZ    skip329
+
+tap328:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Z16
+	VMOVUPS      64(CX)(R9*4), Z17
+	VMOVUPS      128(CX)(R9*4), Z18
+	VMOVUPS      192(CX)(R9*4), Z19
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Z20
+	VMOVUPS      64(CX)(R9*4), Z21
+	VMOVUPS      128(CX)(R9*4), Z22
+	VMOVUPS      192(CX)(R9*4), Z23
+	VMOVUPS      (R8), Z24
+	VFNMADD231PS Z24, Z16, Z0
+	VFNMADD231PS Z24, Z20, Z8
+	VMOVUPS      64(R8), Z24
+	VFNMADD231PS Z24, Z17, Z1
+	VFNMADD231PS Z24, Z21, Z9
+	VMOVUPS      128(R8), Z24
+	VFNMADD231PS Z24, Z18, Z2
+	VFNMADD231PS Z24, Z22, Z10
+	VMOVUPS      192(R8), Z24
+	VFNMADD231PS Z24, Z19, Z3
+	VFNMADD231PS Z24, Z23, Z11
+	VMOVUPS      (R8)(AX*1), Z24
+	VFNMADD231PS Z24, Z16, Z4
+	VFNMADD231PS Z24, Z20, Z12
+	VMOVUPS      64(R8)(AX*1), Z16
+	VFNMADD231PS Z16, Z17, Z5
+	VFNMADD231PS Z16, Z21, Z13
+	VMOVUPS      128(R8)(AX*1), Z16
+	VFNMADD231PS Z16, Z18, Z6
+	VFNMADD231PS Z16, Z22, Z14
+	VMOVUPS      192(R8)(AX*1), Z16
+	VFNMADD231PS Z16, Z19, Z7
+	VFNMADD231PS Z16, Z23, Z15
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap328
+
+skip329:
+	MOVQ  16(SI), DI
+	TESTQ DI, DI
+	JZ    skip331
+
+tap330:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Z16
+	VMOVUPS      64(CX)(R9*4), Z17
+	VMOVUPS      128(CX)(R9*4), Z18
+	VMOVUPS      192(CX)(R9*4), Z19
+	VFNMADD231PS (R8), Z16, Z8
+	VFNMADD231PS 64(R8), Z17, Z9
+	VFNMADD231PS 128(R8), Z18, Z10
+	VFNMADD231PS 192(R8), Z19, Z11
+	VFNMADD231PS (R8)(AX*1), Z16, Z12
+	VFNMADD231PS 64(R8)(AX*1), Z17, Z13
+	VFNMADD231PS 128(R8)(AX*1), Z18, Z14
+	VFNMADD231PS 192(R8)(AX*1), Z19, Z15
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap330
+
+skip331:
+	ADDQ $+24, SI
+	JMP  round324
+
+rounds325:
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS Z0, (BX)
+	VMOVUPS Z1, 64(BX)
+	VMOVUPS Z2, 128(BX)
+	VMOVUPS Z3, 192(BX)
+	VMOVUPS Z4, (BX)(AX*1)
+	VMOVUPS Z5, 64(BX)(AX*1)
+	VMOVUPS Z6, 128(BX)(AX*1)
+	VMOVUPS Z7, 192(BX)(AX*1)
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	VMOVUPS Z8, (BX)
+	VMOVUPS Z9, 64(BX)
+	VMOVUPS Z10, 128(BX)
+	VMOVUPS Z11, 192(BX)
+	VMOVUPS Z12, (BX)(AX*1)
+	VMOVUPS Z13, 64(BX)(AX*1)
+	VMOVUPS Z14, 128(BX)(AX*1)
+	VMOVUPS Z15, 192(BX)(AX*1)
+	ADDQ    $0x00000100, i+32(FP)
+	ADDQ    $0x00000100, CX
+	ADDQ    $0x00000100, DX
+	SUBQ    $+4, vecs+56(FP)
+	JMP     many322
+
+few323:
+one332:
+	CMPQ    vecs+56(FP), $+1
+	JL      done333
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS (BX), Z1
+	VMULPS  (DX), Z1, Z0
+	VMULPS  (DX)(AX*1), Z1, Z1
+	MOVQ    diag+8(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	MOVQ    DX, SI
+	ADDQ    stride+72(FP), SI
+	VMOVUPS (BX), Z3
+	VMULPS  (SI), Z3, Z2
+	VMULPS  (SI)(AX*1), Z3, Z3
+	MOVQ    taps+40(FP), BX
+	MOVQ    rounds+48(FP), SI
+
+round334:
+	MOVQ  (SI), DI
+	TESTQ DI, DI
+	JL    rounds335
+	JZ    skip337
+
+tap336:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Z4
+	VFNMADD231PS (R8), Z4, Z0
+	VFNMADD231PS (R8)(AX*1), Z4, Z1
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap336
+
+skip337:
+	MOVQ  8(SI), DI
+	TESTQ DI, DI
+	JZ    skip339
+
+tap338:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         8(BX), R9
+	VMOVUPS      (CX)(R9*4), Z4
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Z5
+	VMOVUPS      (R8), Z6
+	VFNMADD231PS Z6, Z4, Z0
+	VFNMADD231PS Z6, Z5, Z2
+	VMOVUPS      (R8)(AX*1), Z6
+	VFNMADD231PS Z6, Z4, Z1
+	VFNMADD231PS Z6, Z5, Z3
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap338
+
+skip339:
+	MOVQ  16(SI), DI
+	TESTQ DI, DI
+	JZ    skip341
+
+tap340:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	MOVQ         16(BX), R9
+	VMOVUPS      (CX)(R9*4), Z4
+	VFNMADD231PS (R8), Z4, Z2
+	VFNMADD231PS (R8)(AX*1), Z4, Z3
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap340
+
+skip341:
+	ADDQ $+24, SI
+	JMP  round334
+
+rounds335:
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	VMOVUPS Z0, (BX)
+	VMOVUPS Z1, (BX)(AX*1)
+	MOVQ    dst+0(FP), BX
+	ADDQ    i+32(FP), BX
+	ADDQ    stride+72(FP), BX
+	VMOVUPS Z2, (BX)
+	VMOVUPS Z3, (BX)(AX*1)
+	ADDQ    $0x00000040, i+32(FP)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one332
+
+done333:
+	VZEROUPPER
+	RET
+
+// func applyPair1AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+// Requires: AVX, AVX512F
+TEXT ·applyPair1AVX512(SB), NOSPLIT|NOFRAME, $0-80
+	MOVQ i+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+32(FP)
+	MOVQ w+16(FP), CX
+	MOVQ x+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+72(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+72(FP)
+	MOVQ plane+64(FP), AX
+	SHLQ $0x02, AX
+
+many342:
+	CMPQ    vecs+56(FP), $+4
+	JL      few343
+	MOVQ    diag+8(FP), AX
+	ADDQ    i+32(FP), AX
+	VMOVUPS (AX), Z0
+	VMULPS  (DX), Z0, Z0
+	VMOVUPS 64(AX), Z1
+	VMULPS  64(DX), Z1, Z1
+	VMOVUPS 128(AX), Z2
+	VMULPS  128(DX), Z2, Z2
+	VMOVUPS 192(AX), Z3
+	VMULPS  192(DX), Z3, Z3
+	MOVQ    diag+8(FP), AX
+	ADDQ    i+32(FP), AX
+	ADDQ    stride+72(FP), AX
+	MOVQ    DX, BX
+	ADDQ    stride+72(FP), BX
+	VMOVUPS (AX), Z4
+	VMULPS  (BX), Z4, Z4
+	VMOVUPS 64(AX), Z5
+	VMULPS  64(BX), Z5, Z5
+	VMOVUPS 128(AX), Z6
+	VMULPS  128(BX), Z6, Z6
+	VMOVUPS 192(AX), Z7
+	VMULPS  192(BX), Z7, Z7
+	MOVQ    taps+40(FP), AX
+	MOVQ    rounds+48(FP), BX
+
+round344:
+	MOVQ  (BX), SI
+	TESTQ SI, SI
+	JL    rounds345
+	JZ    skip347
+
+tap346:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	MOVQ         8(AX), R8
+	VMOVUPS      (CX)(R8*4), Z8
+	VMOVUPS      64(CX)(R8*4), Z9
+	VMOVUPS      128(CX)(R8*4), Z10
+	VMOVUPS      192(CX)(R8*4), Z11
+	VFNMADD231PS (DI), Z8, Z0
+	VFNMADD231PS 64(DI), Z9, Z1
+	VFNMADD231PS 128(DI), Z10, Z2
+	VFNMADD231PS 192(DI), Z11, Z3
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap346
+
+skip347:
+	MOVQ  8(BX), SI
+	TESTQ SI, SI
+	JZ    skip349
+
+tap348:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	MOVQ         8(AX), R8
+	VMOVUPS      (CX)(R8*4), Z8
+	VMOVUPS      64(CX)(R8*4), Z9
+	VMOVUPS      128(CX)(R8*4), Z10
+	VMOVUPS      192(CX)(R8*4), Z11
+	MOVQ         16(AX), R8
+	VMOVUPS      (CX)(R8*4), Z12
+	VMOVUPS      64(CX)(R8*4), Z13
+	VMOVUPS      128(CX)(R8*4), Z14
+	VMOVUPS      192(CX)(R8*4), Z15
+	VMOVUPS      (DI), Z16
+	VFNMADD231PS Z16, Z8, Z0
+	VFNMADD231PS Z16, Z12, Z4
+	VMOVUPS      64(DI), Z8
+	VFNMADD231PS Z8, Z9, Z1
+	VFNMADD231PS Z8, Z13, Z5
+	VMOVUPS      128(DI), Z8
+	VFNMADD231PS Z8, Z10, Z2
+	VFNMADD231PS Z8, Z14, Z6
+	VMOVUPS      192(DI), Z8
+	VFNMADD231PS Z8, Z11, Z3
+	VFNMADD231PS Z8, Z15, Z7
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap348
+
+skip349:
+	MOVQ  16(BX), SI
+	TESTQ SI, SI
+	JZ    skip351
+
+tap350:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	MOVQ         16(AX), R8
+	VMOVUPS      (CX)(R8*4), Z8
+	VMOVUPS      64(CX)(R8*4), Z9
+	VMOVUPS      128(CX)(R8*4), Z10
+	VMOVUPS      192(CX)(R8*4), Z11
+	VFNMADD231PS (DI), Z8, Z4
+	VFNMADD231PS 64(DI), Z9, Z5
+	VFNMADD231PS 128(DI), Z10, Z6
+	VFNMADD231PS 192(DI), Z11, Z7
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap350
+
+skip351:
+	ADDQ $+24, BX
+	JMP  round344
+
+rounds345:
+	MOVQ    dst+0(FP), AX
+	ADDQ    i+32(FP), AX
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	MOVQ    dst+0(FP), AX
+	ADDQ    i+32(FP), AX
+	ADDQ    stride+72(FP), AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	ADDQ    $0x00000100, i+32(FP)
+	ADDQ    $0x00000100, CX
+	ADDQ    $0x00000100, DX
+	SUBQ    $+4, vecs+56(FP)
+	JMP     many342
+
+few343:
+one352:
+	CMPQ    vecs+56(FP), $+1
+	JL      done353
+	MOVQ    diag+8(FP), AX
+	ADDQ    i+32(FP), AX
+	VMOVUPS (AX), Z0
+	VMULPS  (DX), Z0, Z0
+	MOVQ    diag+8(FP), AX
+	ADDQ    i+32(FP), AX
+	ADDQ    stride+72(FP), AX
+	MOVQ    DX, BX
+	ADDQ    stride+72(FP), BX
+	VMOVUPS (AX), Z1
+	VMULPS  (BX), Z1, Z1
+	MOVQ    taps+40(FP), AX
+	MOVQ    rounds+48(FP), BX
+
+round354:
+	MOVQ  (BX), SI
+	TESTQ SI, SI
+	JL    rounds355
+	JZ    skip357
+
+tap356:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	MOVQ         8(AX), R8
+	VMOVUPS      (CX)(R8*4), Z2
+	VFNMADD231PS (DI), Z2, Z0
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap356
+
+skip357:
+	MOVQ  8(BX), SI
+	TESTQ SI, SI
+	JZ    skip359
+
+tap358:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	MOVQ         8(AX), R8
+	VMOVUPS      (CX)(R8*4), Z2
+	MOVQ         16(AX), R8
+	VMOVUPS      (CX)(R8*4), Z3
+	VMOVUPS      (DI), Z4
+	VFNMADD231PS Z4, Z2, Z0
+	VFNMADD231PS Z4, Z3, Z1
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap358
+
+skip359:
+	MOVQ  16(BX), SI
+	TESTQ SI, SI
+	JZ    skip361
+
+tap360:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	MOVQ         16(AX), R8
+	VMOVUPS      (CX)(R8*4), Z2
+	VFNMADD231PS (DI), Z2, Z1
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap360
+
+skip361:
+	ADDQ $+24, BX
+	JMP  round354
+
+rounds355:
+	MOVQ    dst+0(FP), AX
+	ADDQ    i+32(FP), AX
+	VMOVUPS Z0, (AX)
+	MOVQ    dst+0(FP), AX
+	ADDQ    i+32(FP), AX
+	ADDQ    stride+72(FP), AX
+	VMOVUPS Z1, (AX)
+	ADDQ    $0x00000040, i+32(FP)
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $+1, vecs+56(FP)
+	JMP     one352
+
+done353:
 	VZEROUPPER
 	RET
 
@@ -2782,9 +5407,9 @@ TEXT ·outerRow9AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         R9, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one172:
+one362:
 	CMPQ        vecs+72(FP), $+1
-	JL          done173
+	JL          done363
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (DX)(AX*1), Z2
 	VMOVUPS     (DX)(AX*2), Z3
@@ -2810,9 +5435,9 @@ one172:
 	VMOVUPS     Z11, (R9)
 	MOVQ        taps+64(FP), R9
 	TESTQ       R9, R9
-	JZ          tapdone175
+	JZ          tapdone365
 
-tap174:
+tap364:
 	MOVQ         (R10)(R9*8), R12
 	MOVQ         (R11)(R9*8), R13
 	SHLQ         $0x02, R13
@@ -2831,17 +5456,17 @@ tap174:
 	VFNMADD231PS Z10, Z0, Z11
 	VMOVUPS      Z11, (R12)
 	INCQ         R9
-	JNZ          tap174
+	JNZ          tap364
 
-tapdone175:
+tapdone365:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one172
+	JMP  one362
 
-done173:
+done363:
 	VZEROUPPER
 	RET
 
@@ -2871,9 +5496,9 @@ TEXT ·outerSymmetricRow9AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         R9, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one176:
+one366:
 	CMPQ        vecs+72(FP), $+1
-	JL          done177
+	JL          done367
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (DX)(AX*1), Z2
 	VMOVUPS     (DX)(AX*2), Z3
@@ -2908,9 +5533,9 @@ one176:
 	VMOVUPS     Z20, (R9)
 	MOVQ        taps+64(FP), R9
 	TESTQ       R9, R9
-	JZ          tapdone179
+	JZ          tapdone369
 
-tap178:
+tap368:
 	MOVQ         (R10)(R9*8), R12
 	MOVQ         (R11)(R9*8), R13
 	SHLQ         $0x02, R13
@@ -2940,17 +5565,17 @@ tap178:
 	VFNMADD231PS Z10, Z0, Z20
 	VMOVUPS      Z20, (R12)
 	INCQ         R9
-	JNZ          tap178
+	JNZ          tap368
 
-tapdone179:
+tapdone369:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one176
+	JMP  one366
 
-done177:
+done367:
 	VZEROUPPER
 	RET
 
@@ -2979,9 +5604,9 @@ TEXT ·outerRow6AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         R8, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one180:
+one370:
 	CMPQ        vecs+72(FP), $+1
-	JL          done181
+	JL          done371
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (DX)(AX*1), Z2
 	VMOVUPS     (DX)(AX*2), Z3
@@ -3001,9 +5626,9 @@ one180:
 	VMOVUPS     Z8, (R8)
 	MOVQ        taps+64(FP), R8
 	TESTQ       R8, R8
-	JZ          tapdone183
+	JZ          tapdone373
 
-tap182:
+tap372:
 	MOVQ         (R9)(R8*8), R11
 	MOVQ         (R10)(R8*8), R12
 	SHLQ         $0x02, R12
@@ -3019,17 +5644,17 @@ tap182:
 	VFNMADD231PS Z7, Z0, Z8
 	VMOVUPS      Z8, (R11)
 	INCQ         R8
-	JNZ          tap182
+	JNZ          tap372
 
-tapdone183:
+tapdone373:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one180
+	JMP  one370
 
-done181:
+done371:
 	VZEROUPPER
 	RET
 
@@ -3058,9 +5683,9 @@ TEXT ·outerSymmetricRow6AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         R8, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one184:
+one374:
 	CMPQ        vecs+72(FP), $+1
-	JL          done185
+	JL          done375
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (DX)(AX*1), Z2
 	VMOVUPS     (DX)(AX*2), Z3
@@ -3086,9 +5711,9 @@ one184:
 	VMOVUPS     Z14, (R8)
 	MOVQ        taps+64(FP), R8
 	TESTQ       R8, R8
-	JZ          tapdone187
+	JZ          tapdone377
 
-tap186:
+tap376:
 	MOVQ         (R9)(R8*8), R11
 	MOVQ         (R10)(R8*8), R12
 	SHLQ         $0x02, R12
@@ -3112,17 +5737,17 @@ tap186:
 	VFNMADD231PS Z7, Z0, Z14
 	VMOVUPS      Z14, (R11)
 	INCQ         R8
-	JNZ          tap186
+	JNZ          tap376
 
-tapdone187:
+tapdone377:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one184
+	JMP  one374
 
-done185:
+done375:
 	VZEROUPPER
 	RET
 
@@ -3150,9 +5775,9 @@ TEXT ·outerRow5AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         DI, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one188:
+one378:
 	CMPQ        vecs+72(FP), $+1
-	JL          done189
+	JL          done379
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (DX)(AX*1), Z2
 	VMOVUPS     (DX)(AX*2), Z3
@@ -3170,9 +5795,9 @@ one188:
 	VMOVUPS     Z7, (DI)
 	MOVQ        taps+64(FP), DI
 	TESTQ       DI, DI
-	JZ          tapdone191
+	JZ          tapdone381
 
-tap190:
+tap380:
 	MOVQ         (R8)(DI*8), R10
 	MOVQ         (R9)(DI*8), R11
 	SHLQ         $0x02, R11
@@ -3187,17 +5812,17 @@ tap190:
 	VFNMADD231PS Z6, Z0, Z7
 	VMOVUPS      Z7, (R10)
 	INCQ         DI
-	JNZ          tap190
+	JNZ          tap380
 
-tapdone191:
+tapdone381:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one188
+	JMP  one378
 
-done189:
+done379:
 	VZEROUPPER
 	RET
 
@@ -3225,9 +5850,9 @@ TEXT ·outerSymmetricRow5AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         DI, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one192:
+one382:
 	CMPQ        vecs+72(FP), $+1
-	JL          done193
+	JL          done383
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (DX)(AX*1), Z2
 	VMOVUPS     (DX)(AX*2), Z3
@@ -3250,9 +5875,9 @@ one192:
 	VMOVUPS     Z12, (DI)
 	MOVQ        taps+64(FP), DI
 	TESTQ       DI, DI
-	JZ          tapdone195
+	JZ          tapdone385
 
-tap194:
+tap384:
 	MOVQ         (R8)(DI*8), R10
 	MOVQ         (R9)(DI*8), R11
 	SHLQ         $0x02, R11
@@ -3274,17 +5899,17 @@ tap194:
 	VFNMADD231PS Z6, Z0, Z12
 	VMOVUPS      Z12, (R10)
 	INCQ         DI
-	JNZ          tap194
+	JNZ          tap384
 
-tapdone195:
+tapdone385:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one192
+	JMP  one382
 
-done193:
+done383:
 	VZEROUPPER
 	RET
 
@@ -3312,9 +5937,9 @@ TEXT ·outerRow4AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         DI, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one196:
+one386:
 	CMPQ        vecs+72(FP), $+1
-	JL          done197
+	JL          done387
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (DX)(AX*1), Z2
 	VMOVUPS     (DX)(AX*2), Z3
@@ -3330,9 +5955,9 @@ one196:
 	VMOVUPS     Z6, (DI)
 	MOVQ        taps+64(FP), DI
 	TESTQ       DI, DI
-	JZ          tapdone199
+	JZ          tapdone389
 
-tap198:
+tap388:
 	MOVQ         (R8)(DI*8), R10
 	MOVQ         (R9)(DI*8), R11
 	SHLQ         $0x02, R11
@@ -3346,17 +5971,17 @@ tap198:
 	VFNMADD231PS Z5, Z0, Z6
 	VMOVUPS      Z6, (R10)
 	INCQ         DI
-	JNZ          tap198
+	JNZ          tap388
 
-tapdone199:
+tapdone389:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one196
+	JMP  one386
 
-done197:
+done387:
 	VZEROUPPER
 	RET
 
@@ -3384,9 +6009,9 @@ TEXT ·outerSymmetricRow4AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         DI, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one200:
+one390:
 	CMPQ        vecs+72(FP), $+1
-	JL          done201
+	JL          done391
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (DX)(AX*1), Z2
 	VMOVUPS     (DX)(AX*2), Z3
@@ -3406,9 +6031,9 @@ one200:
 	VMOVUPS     Z10, (DI)
 	MOVQ        taps+64(FP), DI
 	TESTQ       DI, DI
-	JZ          tapdone203
+	JZ          tapdone393
 
-tap202:
+tap392:
 	MOVQ         (R8)(DI*8), R10
 	MOVQ         (R9)(DI*8), R11
 	SHLQ         $0x02, R11
@@ -3428,17 +6053,17 @@ tap202:
 	VFNMADD231PS Z5, Z0, Z10
 	VMOVUPS      Z10, (R10)
 	INCQ         DI
-	JNZ          tap202
+	JNZ          tap392
 
-tapdone203:
+tapdone393:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one200
+	JMP  one390
 
-done201:
+done391:
 	VZEROUPPER
 	RET
 
@@ -3465,9 +6090,9 @@ TEXT ·outerRow3AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         SI, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one204:
+one394:
 	CMPQ        vecs+72(FP), $+1
-	JL          done205
+	JL          done395
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (DX)(AX*1), Z2
 	VMOVUPS     (DX)(AX*2), Z3
@@ -3481,9 +6106,9 @@ one204:
 	VMOVUPS     Z5, (SI)
 	MOVQ        taps+64(FP), SI
 	TESTQ       SI, SI
-	JZ          tapdone207
+	JZ          tapdone397
 
-tap206:
+tap396:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
 	SHLQ         $0x02, R10
@@ -3496,17 +6121,17 @@ tap206:
 	VFNMADD231PS Z4, Z0, Z5
 	VMOVUPS      Z5, (R9)
 	INCQ         SI
-	JNZ          tap206
+	JNZ          tap396
 
-tapdone207:
+tapdone397:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one204
+	JMP  one394
 
-done205:
+done395:
 	VZEROUPPER
 	RET
 
@@ -3533,9 +6158,9 @@ TEXT ·outerSymmetricRow3AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         SI, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one208:
+one398:
 	CMPQ        vecs+72(FP), $+1
-	JL          done209
+	JL          done399
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (DX)(AX*1), Z2
 	VMOVUPS     (DX)(AX*2), Z3
@@ -3552,9 +6177,9 @@ one208:
 	VMOVUPS     Z8, (SI)
 	MOVQ        taps+64(FP), SI
 	TESTQ       SI, SI
-	JZ          tapdone211
+	JZ          tapdone401
 
-tap210:
+tap400:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
 	SHLQ         $0x02, R10
@@ -3572,17 +6197,17 @@ tap210:
 	VFNMADD231PS Z4, Z0, Z8
 	VMOVUPS      Z8, (R9)
 	INCQ         SI
-	JNZ          tap210
+	JNZ          tap400
 
-tapdone211:
+tapdone401:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one208
+	JMP  one398
 
-done209:
+done399:
 	VZEROUPPER
 	RET
 
@@ -3609,9 +6234,9 @@ TEXT ·outerRow2AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         SI, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one212:
+one402:
 	CMPQ        vecs+72(FP), $+1
-	JL          done213
+	JL          done403
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (DX)(AX*1), Z2
 	VMULPS      (BX), Z1, Z3
@@ -3623,9 +6248,9 @@ one212:
 	VMOVUPS     Z4, (SI)
 	MOVQ        taps+64(FP), SI
 	TESTQ       SI, SI
-	JZ          tapdone215
+	JZ          tapdone405
 
-tap214:
+tap404:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
 	SHLQ         $0x02, R10
@@ -3637,17 +6262,17 @@ tap214:
 	VFNMADD231PS Z3, Z0, Z4
 	VMOVUPS      Z4, (R9)
 	INCQ         SI
-	JNZ          tap214
+	JNZ          tap404
 
-tapdone215:
+tapdone405:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one212
+	JMP  one402
 
-done213:
+done403:
 	VZEROUPPER
 	RET
 
@@ -3674,9 +6299,9 @@ TEXT ·outerSymmetricRow2AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         SI, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one216:
+one406:
 	CMPQ        vecs+72(FP), $+1
-	JL          done217
+	JL          done407
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (DX)(AX*1), Z2
 	VMOVUPS     (BX), Z4
@@ -3690,9 +6315,9 @@ one216:
 	VMOVUPS     Z6, (SI)
 	MOVQ        taps+64(FP), SI
 	TESTQ       SI, SI
-	JZ          tapdone219
+	JZ          tapdone409
 
-tap218:
+tap408:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
 	SHLQ         $0x02, R10
@@ -3708,17 +6333,17 @@ tap218:
 	VFNMADD231PS Z3, Z0, Z6
 	VMOVUPS      Z6, (R9)
 	INCQ         SI
-	JNZ          tap218
+	JNZ          tap408
 
-tapdone219:
+tapdone409:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one216
+	JMP  one406
 
-done217:
+done407:
 	VZEROUPPER
 	RET
 
@@ -3745,9 +6370,9 @@ TEXT ·outerRow1AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         AX, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one220:
+one410:
 	CMPQ        vecs+72(FP), $+1
-	JL          done221
+	JL          done411
 	VMOVUPS     (DX), Z1
 	VMULPS      (BX), Z1, Z2
 	MOVQ        ddiag+8(FP), AX
@@ -3757,9 +6382,9 @@ one220:
 	VMOVUPS     Z3, (AX)
 	MOVQ        taps+64(FP), AX
 	TESTQ       AX, AX
-	JZ          tapdone223
+	JZ          tapdone413
 
-tap222:
+tap412:
 	MOVQ         (SI)(AX*8), R8
 	MOVQ         (DI)(AX*8), R9
 	SHLQ         $0x02, R9
@@ -3770,17 +6395,17 @@ tap222:
 	VFNMADD231PS Z2, Z0, Z3
 	VMOVUPS      Z3, (R8)
 	INCQ         AX
-	JNZ          tap222
+	JNZ          tap412
 
-tapdone223:
+tapdone413:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one220
+	JMP  one410
 
-done221:
+done411:
 	VZEROUPPER
 	RET
 
@@ -3807,9 +6432,9 @@ TEXT ·outerSymmetricRow1AVX512(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         AX, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one224:
+one414:
 	CMPQ        vecs+72(FP), $+1
-	JL          done225
+	JL          done415
 	VMOVUPS     (DX), Z1
 	VMOVUPS     (BX), Z3
 	VMULPS      Z1, Z3, Z2
@@ -3820,9 +6445,9 @@ one224:
 	VMOVUPS     Z4, (AX)
 	MOVQ        taps+64(FP), AX
 	TESTQ       AX, AX
-	JZ          tapdone227
+	JZ          tapdone417
 
-tap226:
+tap416:
 	MOVQ         (SI)(AX*8), R8
 	MOVQ         (DI)(AX*8), R9
 	SHLQ         $0x02, R9
@@ -3836,17 +6461,17 @@ tap226:
 	VFNMADD231PS Z2, Z0, Z4
 	VMOVUPS      Z4, (R8)
 	INCQ         AX
-	JNZ          tap226
+	JNZ          tap416
 
-tapdone227:
+tapdone417:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one224
+	JMP  one414
 
-done225:
+done415:
 	VZEROUPPER
 	RET
 
@@ -3874,9 +6499,9 @@ TEXT ·distanceRow12AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ R10
 	MOVQ R10, taps+40(FP)
 
-one228:
+one418:
 	CMPQ    vecs+48(FP), $+1
-	JL      done229
+	JL      done419
 	VMOVUPS (DX), Z0
 	VMOVUPS (DX)(AX*1), Z1
 	VMOVUPS (DX)(AX*2), Z2
@@ -3891,19 +6516,19 @@ one228:
 	VMOVUPS (DX)(R9*1), Z11
 	MOVQ    taps+40(FP), R10
 	TESTQ   R10, R10
-	JZ      tapdone231
+	JZ      tapdone421
 
-tap230:
+tap420:
 	MOVQ    (R11)(R10*8), R13
 	MOVQ    (R12)(R10*8), R14
 	LEAQ    (DX)(R14*4), R14
 	VXORPS  Z12, Z12, Z12
 	LEAQ    (CX)(R13*4), R13
 	CMPB    more+64(FP), $+0
-	JE      fresh232
+	JE      fresh422
 	VMOVUPS (R13), Z12
 
-fresh232:
+fresh422:
 	VSUBPS      (R14), Z0, Z13
 	VFMADD231PS Z13, Z13, Z12
 	VSUBPS      (R14)(AX*1), Z1, Z13
@@ -3930,15 +6555,15 @@ fresh232:
 	VFMADD231PS Z13, Z13, Z12
 	VMOVUPS     Z12, (R13)
 	INCQ        R10
-	JNZ         tap230
+	JNZ         tap420
 
-tapdone231:
+tapdone421:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one228
+	JMP  one418
 
-done229:
+done419:
 	VZEROUPPER
 	RET
 
@@ -3964,9 +6589,9 @@ TEXT ·distanceRow8AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ R8
 	MOVQ R8, taps+40(FP)
 
-one233:
+one423:
 	CMPQ    vecs+48(FP), $+1
-	JL      done234
+	JL      done424
 	VMOVUPS (DX), Z0
 	VMOVUPS (DX)(AX*1), Z1
 	VMOVUPS (DX)(AX*2), Z2
@@ -3977,19 +6602,19 @@ one233:
 	VMOVUPS (DX)(DI*1), Z7
 	MOVQ    taps+40(FP), R8
 	TESTQ   R8, R8
-	JZ      tapdone236
+	JZ      tapdone426
 
-tap235:
+tap425:
 	MOVQ    (R9)(R8*8), R11
 	MOVQ    (R10)(R8*8), R12
 	LEAQ    (DX)(R12*4), R12
 	VXORPS  Z8, Z8, Z8
 	LEAQ    (CX)(R11*4), R11
 	CMPB    more+64(FP), $+0
-	JE      fresh237
+	JE      fresh427
 	VMOVUPS (R11), Z8
 
-fresh237:
+fresh427:
 	VSUBPS      (R12), Z0, Z9
 	VFMADD231PS Z9, Z9, Z8
 	VSUBPS      (R12)(AX*1), Z1, Z9
@@ -4008,15 +6633,15 @@ fresh237:
 	VFMADD231PS Z9, Z9, Z8
 	VMOVUPS     Z8, (R11)
 	INCQ        R8
-	JNZ         tap235
+	JNZ         tap425
 
-tapdone236:
+tapdone426:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one233
+	JMP  one423
 
-done234:
+done424:
 	VZEROUPPER
 	RET
 
@@ -4041,9 +6666,9 @@ TEXT ·distanceRow6AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ DI
 	MOVQ DI, taps+40(FP)
 
-one238:
+one428:
 	CMPQ    vecs+48(FP), $+1
-	JL      done239
+	JL      done429
 	VMOVUPS (DX), Z0
 	VMOVUPS (DX)(AX*1), Z1
 	VMOVUPS (DX)(AX*2), Z2
@@ -4052,19 +6677,19 @@ one238:
 	VMOVUPS (DX)(SI*1), Z5
 	MOVQ    taps+40(FP), DI
 	TESTQ   DI, DI
-	JZ      tapdone241
+	JZ      tapdone431
 
-tap240:
+tap430:
 	MOVQ    (R8)(DI*8), R10
 	MOVQ    (R9)(DI*8), R11
 	LEAQ    (DX)(R11*4), R11
 	VXORPS  Z6, Z6, Z6
 	LEAQ    (CX)(R10*4), R10
 	CMPB    more+64(FP), $+0
-	JE      fresh242
+	JE      fresh432
 	VMOVUPS (R10), Z6
 
-fresh242:
+fresh432:
 	VSUBPS      (R11), Z0, Z7
 	VFMADD231PS Z7, Z7, Z6
 	VSUBPS      (R11)(AX*1), Z1, Z7
@@ -4079,15 +6704,15 @@ fresh242:
 	VFMADD231PS Z7, Z7, Z6
 	VMOVUPS     Z6, (R10)
 	INCQ        DI
-	JNZ         tap240
+	JNZ         tap430
 
-tapdone241:
+tapdone431:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one238
+	JMP  one428
 
-done239:
+done429:
 	VZEROUPPER
 	RET
 
@@ -4111,28 +6736,28 @@ TEXT ·distanceRow4AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ SI
 	MOVQ SI, taps+40(FP)
 
-one243:
+one433:
 	CMPQ    vecs+48(FP), $+1
-	JL      done244
+	JL      done434
 	VMOVUPS (DX), Z0
 	VMOVUPS (DX)(AX*1), Z1
 	VMOVUPS (DX)(AX*2), Z2
 	VMOVUPS (DX)(BX*1), Z3
 	MOVQ    taps+40(FP), SI
 	TESTQ   SI, SI
-	JZ      tapdone246
+	JZ      tapdone436
 
-tap245:
+tap435:
 	MOVQ    (DI)(SI*8), R9
 	MOVQ    (R8)(SI*8), R10
 	LEAQ    (DX)(R10*4), R10
 	VXORPS  Z4, Z4, Z4
 	LEAQ    (CX)(R9*4), R9
 	CMPB    more+64(FP), $+0
-	JE      fresh247
+	JE      fresh437
 	VMOVUPS (R9), Z4
 
-fresh247:
+fresh437:
 	VSUBPS      (R10), Z0, Z5
 	VFMADD231PS Z5, Z5, Z4
 	VSUBPS      (R10)(AX*1), Z1, Z5
@@ -4143,15 +6768,15 @@ fresh247:
 	VFMADD231PS Z5, Z5, Z4
 	VMOVUPS     Z4, (R9)
 	INCQ        SI
-	JNZ         tap245
+	JNZ         tap435
 
-tapdone246:
+tapdone436:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one243
+	JMP  one433
 
-done244:
+done434:
 	VZEROUPPER
 	RET
 
@@ -4174,27 +6799,27 @@ TEXT ·distanceRow3AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ BX
 	MOVQ BX, taps+40(FP)
 
-one248:
+one438:
 	CMPQ    vecs+48(FP), $+1
-	JL      done249
+	JL      done439
 	VMOVUPS (DX), Z0
 	VMOVUPS (DX)(AX*1), Z1
 	VMOVUPS (DX)(AX*2), Z2
 	MOVQ    taps+40(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone251
+	JZ      tapdone441
 
-tap250:
+tap440:
 	MOVQ    (SI)(BX*8), R8
 	MOVQ    (DI)(BX*8), R9
 	LEAQ    (DX)(R9*4), R9
 	VXORPS  Z3, Z3, Z3
 	LEAQ    (CX)(R8*4), R8
 	CMPB    more+64(FP), $+0
-	JE      fresh252
+	JE      fresh442
 	VMOVUPS (R8), Z3
 
-fresh252:
+fresh442:
 	VSUBPS      (R9), Z0, Z4
 	VFMADD231PS Z4, Z4, Z3
 	VSUBPS      (R9)(AX*1), Z1, Z4
@@ -4203,15 +6828,15 @@ fresh252:
 	VFMADD231PS Z4, Z4, Z3
 	VMOVUPS     Z3, (R8)
 	INCQ        BX
-	JNZ         tap250
+	JNZ         tap440
 
-tapdone251:
+tapdone441:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one248
+	JMP  one438
 
-done249:
+done439:
 	VZEROUPPER
 	RET
 
@@ -4234,41 +6859,41 @@ TEXT ·distanceRow2AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ BX
 	MOVQ BX, taps+40(FP)
 
-one253:
+one443:
 	CMPQ    vecs+48(FP), $+1
-	JL      done254
+	JL      done444
 	VMOVUPS (DX), Z0
 	VMOVUPS (DX)(AX*1), Z1
 	MOVQ    taps+40(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone256
+	JZ      tapdone446
 
-tap255:
+tap445:
 	MOVQ    (SI)(BX*8), R8
 	MOVQ    (DI)(BX*8), R9
 	LEAQ    (DX)(R9*4), R9
 	VXORPS  Z2, Z2, Z2
 	LEAQ    (CX)(R8*4), R8
 	CMPB    more+64(FP), $+0
-	JE      fresh257
+	JE      fresh447
 	VMOVUPS (R8), Z2
 
-fresh257:
+fresh447:
 	VSUBPS      (R9), Z0, Z3
 	VFMADD231PS Z3, Z3, Z2
 	VSUBPS      (R9)(AX*1), Z1, Z3
 	VFMADD231PS Z3, Z3, Z2
 	VMOVUPS     Z2, (R8)
 	INCQ        BX
-	JNZ         tap255
+	JNZ         tap445
 
-tapdone256:
+tapdone446:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one253
+	JMP  one443
 
-done254:
+done444:
 	VZEROUPPER
 	RET
 
@@ -4291,37 +6916,37 @@ TEXT ·distanceRow1AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ AX
 	MOVQ AX, taps+40(FP)
 
-one258:
+one448:
 	CMPQ    vecs+48(FP), $+1
-	JL      done259
+	JL      done449
 	VMOVUPS (DX), Z0
 	MOVQ    taps+40(FP), AX
 	TESTQ   AX, AX
-	JZ      tapdone261
+	JZ      tapdone451
 
-tap260:
+tap450:
 	MOVQ    (BX)(AX*8), DI
 	MOVQ    (SI)(AX*8), R8
 	LEAQ    (DX)(R8*4), R8
 	VXORPS  Z1, Z1, Z1
 	LEAQ    (CX)(DI*4), DI
 	CMPB    more+64(FP), $+0
-	JE      fresh262
+	JE      fresh452
 	VMOVUPS (DI), Z1
 
-fresh262:
+fresh452:
 	VSUBPS      (R8), Z0, Z2
 	VFMADD231PS Z2, Z2, Z1
 	VMOVUPS     Z1, (DI)
 	INCQ        AX
-	JNZ         tap260
+	JNZ         tap450
 
-tapdone261:
+tapdone451:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one258
+	JMP  one448
 
-done259:
+done449:
 	VZEROUPPER
 	RET

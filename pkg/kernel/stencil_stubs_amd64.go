@@ -37,6 +37,36 @@ func applyRow2AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, e
 //go:noescape
 func applyRow1AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
 
+// applyPair6AVX2 computes vecs vectors of Apply from element i on, and from i+stride on, for 6 planes.
+//
+//go:noescape
+func applyPair6AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+
+// applyPair5AVX2 computes vecs vectors of Apply from element i on, and from i+stride on, for 5 planes.
+//
+//go:noescape
+func applyPair5AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+
+// applyPair4AVX2 computes vecs vectors of Apply from element i on, and from i+stride on, for 4 planes.
+//
+//go:noescape
+func applyPair4AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+
+// applyPair3AVX2 computes vecs vectors of Apply from element i on, and from i+stride on, for 3 planes.
+//
+//go:noescape
+func applyPair3AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+
+// applyPair2AVX2 computes vecs vectors of Apply from element i on, and from i+stride on, for 2 planes.
+//
+//go:noescape
+func applyPair2AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+
+// applyPair1AVX2 computes vecs vectors of Apply from element i on, and from i+stride on, for 1 planes.
+//
+//go:noescape
+func applyPair1AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+
 // outerRow6AVX2 computes vecs vectors of the directed Outer from element i on, for 6 planes of p = a and v = b.
 //
 //go:noescape
@@ -166,6 +196,41 @@ func applyRow2AVX512(dst *float32, diag *float32, w *float32, x *float32, i int,
 //
 //go:noescape
 func applyRow1AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+
+// applyPair12AVX512 computes vecs vectors of Apply from element i on, and from i+stride on, for 12 planes.
+//
+//go:noescape
+func applyPair12AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+
+// applyPair9AVX512 computes vecs vectors of Apply from element i on, and from i+stride on, for 9 planes.
+//
+//go:noescape
+func applyPair9AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+
+// applyPair6AVX512 computes vecs vectors of Apply from element i on, and from i+stride on, for 6 planes.
+//
+//go:noescape
+func applyPair6AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+
+// applyPair4AVX512 computes vecs vectors of Apply from element i on, and from i+stride on, for 4 planes.
+//
+//go:noescape
+func applyPair4AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+
+// applyPair3AVX512 computes vecs vectors of Apply from element i on, and from i+stride on, for 3 planes.
+//
+//go:noescape
+func applyPair3AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+
+// applyPair2AVX512 computes vecs vectors of Apply from element i on, and from i+stride on, for 2 planes.
+//
+//go:noescape
+func applyPair2AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
+
+// applyPair1AVX512 computes vecs vectors of Apply from element i on, and from i+stride on, for 1 planes.
+//
+//go:noescape
+func applyPair1AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
 
 // outerRow9AVX512 computes vecs vectors of the directed Outer from element i on, for 9 planes of p = a and v = b.
 //

@@ -14,10 +14,19 @@ import (
 	"unrollnet.kernel/gen/isa"
 )
 
+type shape struct{ planes, vectors int }
+
 // applyShapes are the planes and vectors of a row computed at once: enough
 // independent sums to hide the latency of an addition, and as many planes as
 // possible for each weight loaded.
-var applyShapes = []struct{ planes, vectors int }{{12, 1}, {9, 1}, {6, 1}, {4, 2}, {3, 2}, {2, 4}, {1, 4}}
+var applyShapes = []shape{{12, 1}, {9, 1}, {6, 1}, {4, 2}, {3, 2}, {2, 4}, {1, 4}}
+
+// pairShapes are the same for two rows at once, which share the neighbours they
+// load: twice the sums for the same planes.
+var pairShapes = map[string][]shape{
+	"AVX2":   {{6, 1}, {5, 1}, {4, 1}, {3, 1}, {2, 2}, {1, 4}},
+	"AVX512": {{12, 1}, {9, 1}, {6, 1}, {4, 2}, {3, 2}, {2, 4}, {1, 4}},
+}
 
 // outerPlanes are the groups of planes of Outer. The symmetric form keeps two
 // vectors of each plane in registers, so AVX2 stops at 6.
@@ -33,6 +42,9 @@ func main() {
 	for _, v := range isa.All {
 		for _, s := range applyShapes {
 			apply(v, s.planes, s.vectors)
+		}
+		for _, s := range pairShapes[v.Suffix] {
+			applyPair(v, s.planes, s.vectors)
 		}
 		for _, n := range outerPlanes[v.Suffix] {
 			outer(v, n, false)
@@ -183,6 +195,112 @@ func apply(v isa.ISA, planes, vectors int) {
 		}
 	}
 	countdown(v, vectors, block)
+}
+
+// applyPair is apply for two rows. Its tap list has three ints for each tap of
+// either row, by ascending offset: the offset from the pixel of the first row,
+// and the edges' offsets from that pixel for the first and the second row. The
+// taps come in rounds of three counts: so many of the first row alone, of both,
+// of the second row alone. A negative count ends the rounds.
+func applyPair(v isa.ISA, planes, vectors int) {
+	name := fmt.Sprintf("applyPair%d%s", planes, v.Suffix)
+	TEXT(name, attr.NOSPLIT|attr.NOFRAME,
+		"func(dst, diag, w, x *float32, i int, taps, rounds *int, vecs, plane, stride int)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("%s computes vecs vectors of Apply from element i on, and from i+stride on, for %d planes.", name, planes))
+	i := loadBytes("i")
+	MOVQ(i, slot("i"))
+	w, x := loadParam("w"), loadParam("x")
+	ADDQ(i, w)
+	ADDQ(i, x)
+	stride := loadBytes("stride")
+	MOVQ(stride, slot("stride"))
+	plane := loadBytes("plane")
+	s := newStrides(plane, planes)
+
+	countdown(v, vectors, func(vectors int) {
+		acc := [2][]reg.VecVirtual{v.Vecs(planes * vectors), v.Vecs(planes * vectors)}
+		for row := range 2 {
+			diag, centre := element("diag"), x
+			if row > 0 {
+				ADDQ(slot("stride"), diag)
+				centre = GP64()
+				MOVQ(x, centre)
+				ADDQ(slot("stride"), centre)
+			}
+			for j := range vectors {
+				d := v.Vec()
+				v.Load(Mem{Base: diag, Disp: j * v.Bytes()}, d)
+				for p := range planes {
+					VMULPS(s.at(centre, p, j*v.Bytes()), d, acc[row][p*vectors+j])
+				}
+			}
+		}
+		tap, round := loadParam("taps"), loadParam("rounds")
+		next, done := isa.NewLabel("round"), isa.NewLabel("rounds")
+		Label(next)
+		for kind := range 3 {
+			count := GP64()
+			loop, skip := isa.NewLabel("tap"), isa.NewLabel("skip")
+			MOVQ(Mem{Base: round, Disp: 8 * kind}, count)
+			TESTQ(count, count)
+			if kind == 0 {
+				JL(LabelRef(done))
+			}
+			JZ(LabelRef(skip))
+			Label(loop)
+			offset := GP64()
+			MOVQ(Mem{Base: tap}, offset)
+			LEAQ(Mem{Base: x, Index: offset, Scale: 4}, offset)
+			var rows []int
+			var e [2][]reg.VecVirtual
+			for row := range 2 {
+				if kind == 1 || kind == 2*row {
+					rows = append(rows, row)
+					edge := GP64()
+					MOVQ(Mem{Base: tap, Disp: 8 + 8*row}, edge)
+					e[row] = v.Vecs(vectors)
+					for j := range vectors {
+						v.Load(Mem{Base: w, Index: edge, Scale: 4, Disp: j * v.Bytes()}, e[row][j])
+					}
+				}
+			}
+			for p := range planes {
+				for j := range vectors {
+					neighbour := Op(s.at(offset, p, j*v.Bytes()))
+					if len(rows) > 1 {
+						r := v.Vec()
+						VMOVUPS(neighbour, r)
+						neighbour = r
+					}
+					for _, row := range rows {
+						VFNMADD231PS(neighbour, e[row][j], acc[row][p*vectors+j])
+					}
+				}
+			}
+			ADDQ(I8(24), tap)
+			DECQ(count)
+			JNZ(LabelRef(loop))
+			Label(skip)
+		}
+		ADDQ(I8(24), round)
+		JMP(LabelRef(next))
+		Label(done)
+		for row := range 2 {
+			dst := element("dst")
+			if row > 0 {
+				ADDQ(slot("stride"), dst)
+			}
+			for p := range planes {
+				for j := range vectors {
+					v.Store(acc[row][p*vectors+j], s.at(dst, p, j*v.Bytes()))
+				}
+			}
+		}
+		for _, r := range []Op{slot("i"), w, x} {
+			ADDQ(U32(uint32(vectors*v.Bytes())), r)
+		}
+	})
 }
 
 // countdown runs block for all vectors of parameter vecs, several at once
