@@ -69,7 +69,11 @@ func newRun(cfg config.Experiment, opt Options, p parts) (*runner, error) {
 	r := &runner{parts: p, cfg: cfg, opt: opt, saved: -1}
 	for _, q := range p.net.Params().All() {
 		r.params = append(r.params, q.Data)
-		r.tensors = append(r.tensors, optim.Tensor{Name: q.Name, Len: len(q.Data), NoDecay: q.NoDecay})
+		t := optim.Tensor{Name: q.Name, Len: len(q.Data), NoDecay: q.NoDecay}
+		if q.Solver {
+			t.Rate = cfg.Optim.SolverRate
+		}
+		r.tensors = append(r.tensors, t)
 	}
 	var err error
 	if r.optimizer, err = optim.New(optim.Config(cfg.Optim), r.tensors); err != nil {
