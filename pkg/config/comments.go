@@ -21,6 +21,9 @@ var comments = map[string]string{
 	"model.features.skip":     "scaled (learned weights of old and new) | none",
 	"model.features.pack":     "1: full resolution | 2: on 2x2 blocks of pixels packed into channels",
 	"model.features.carry":    "true | false: hand the CNN state of a block to the next",
+	"model.features.detail":   "0 (none) to 1024: maps of a second, two-layer CNN at full resolution, added to the first",
+	"model.features.color":    "0 (none) to 1000: start of a linear map of the pixel's colour added to its features",
+	"model.distance_limit":    "how the clip is reached: soft (c d/(c+d)) | hard (min(d, c))",
 	"model.cg_layers":         "1 to 64: restarts of the conjugate gradient",
 	"model.cg_steps":          "1 to 256: iterations of each",
 	"model.normalization":     "symmetric (the paper's) | softmax_symmetric | random_walk",
@@ -30,7 +33,7 @@ var comments = map[string]string{
 	"model.mask_input":        "true | false: show the sampling mask to the CNN",
 	"model.block_skip":        "true | false: x <- p new + (1-p) old, p learned",
 	"model.mixing":            "of heads: average (learned weights) | pixel (softmax of CNN outputs)",
-	"model.consistency":       "with the samples: hard (kept exactly) | soft (learned fidelity weight)",
+	"model.consistency":       "with the samples: after mixing: hard (put back exactly) | none (the paper's)",
 
 	"data":                           "pictures, and what is taken away from them",
 	"data.train":                     "folder of PNG, JPEG or TIFF files, or synthetic (drawn from the seed)",
@@ -69,6 +72,7 @@ var comments = map[string]string{
 	"optim.eps":          "adam, adamw: more than 0",
 	"optim.weight_decay": "0 or more; convolution kernels only",
 	"optim.momentum":     "sgd: 0 to less than 1",
+	"optim.solver_rate":  "0 (as 1) or more: factor on the learning rate of the solvers' few coefficients",
 
 	"schedule":            "the learning rate",
 	"schedule.type":       "cosine (lr to min_lr) | multistep (times gamma at each milestone) | constant",

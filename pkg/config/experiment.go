@@ -65,6 +65,7 @@ type Optim struct {
 	Eps         float64 `yaml:"eps" json:"eps"`
 	WeightDecay float64 `yaml:"weight_decay" json:"weight_decay"`
 	Momentum    float64 `yaml:"momentum" json:"momentum"`
+	SolverRate  float64 `yaml:"solver_rate" json:"solver_rate"`
 }
 
 // Schedule is the learning rate over the steps.
@@ -123,7 +124,7 @@ func Default() Experiment {
 			Loss: "l1", CharbonnierEps: 1e-3,
 			EMA: 0.999, Clip: 1, MaxBadSteps: 10,
 		},
-		Optim:      Optim{Type: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 1e-4, Momentum: 0.9},
+		Optim:      Optim{Type: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 1e-4, Momentum: 0.9, SolverRate: 5},
 		Schedule:   Schedule{Type: "cosine", LR: 1e-3, MinLR: 1e-6, Warmup: 200, Gamma: 0.5},
 		Eval:       Eval{Every: 1000},
 		Log:        Log{Every: 50},

@@ -65,6 +65,7 @@ func (e Experiment) validate() error {
 		{"optim.eps", e.Optim.Eps, e.Optim.Eps > 0, "more than 0"},
 		{"optim.weight_decay", e.Optim.WeightDecay, e.Optim.WeightDecay >= 0, "0 or more"},
 		{"optim.momentum", e.Optim.Momentum, in01(e.Optim.Momentum), "0 to less than 1"},
+		{"optim.solver_rate", e.Optim.SolverRate, e.Optim.SolverRate >= 0 && e.Optim.SolverRate <= 1000, "0 to 1000"},
 		{"schedule.lr", e.Schedule.LR, e.Schedule.LR > 0 && e.Schedule.LR <= 100, "more than 0, at most 100"},
 		{"schedule.min_lr", e.Schedule.MinLR, e.Schedule.MinLR >= 0 && e.Schedule.MinLR <= e.Schedule.LR, "0 to schedule.lr"},
 		{"schedule.gamma", e.Schedule.Gamma, e.Schedule.Gamma > 0 && e.Schedule.Gamma <= 1, "more than 0, at most 1"},

@@ -52,7 +52,7 @@ func (n Normalization) Planes(g *Grid) int {
 // eqs 25-26):
 //
 //	g_i  = A' f_i
-//	d_ij = min(|g_i - g_j|^2, clip)
+//	d_ij = |g_i - g_j|^2, limited
 //	w_ij = exp(-d_ij), 0 where j is outside the image
 //	S_i  = sum over neighbours j of w_ij
 //
@@ -63,14 +63,22 @@ func (n Normalization) Planes(g *Grid) int {
 type Weights[T kernel.Float] struct {
 	Grid          *Grid
 	Dim           int
-	Clip          T // of d; <= 0 for none
+	Limit         Limit
 	Normalization Normalization
 
 	// Kept for Backward.
 	feat   []T // g, padded (D,PlaneLen)
 	w      []T // affinities (edges,PlaneLen)
 	root   []T // 1/S, or 1/sqrt(S) for Symmetric
-	floorW T   // the affinity of a clipped distance
+	floorW T   // hard limit: the affinity of a clipped distance
+	rise   []T // soft limit: c/(c+d) of each edge (edges,PlaneLen)
+	ones   []T // (PlaneLen)
+}
+
+// Limit keeps the affinities of a pixel from vanishing all at once.
+type Limit struct {
+	Clip float64 // the largest squared distance c; <= 0 for no limit
+	Soft bool    // c d/(c+d), which has a gradient everywhere, instead of min(d, c)
 }
 
 // Forward computes omega from features f (D,H,W) and metric factor a (D,D). It
@@ -82,6 +90,12 @@ func (w *Weights[T]) Forward(s *kernel.Scratch[T], omega, f, a []T) {
 		w.feat = make([]T, w.Dim*pl)
 		w.w = make([]T, n*pl)
 		w.root = make([]T, pl)
+		if w.soft() {
+			w.rise, w.ones = make([]T, n*pl), make([]T, g.H*g.Stride)
+			for i := range w.ones {
+				w.ones[i] = 1
+			}
+		}
 	}
 	m := s.Mark()
 	defer s.Release(m)
@@ -90,7 +104,7 @@ func (w *Weights[T]) Forward(s *kernel.Scratch[T], omega, f, a []T) {
 	Pad(g, w.feat, dense)
 
 	kernel.Distance(&g.half, w.w, w.feat, w.Dim)
-	clip := w.Clip
+	clip := T(w.Limit.Clip)
 	if clip <= 0 {
 		clip = 1e30
 	}
@@ -99,6 +113,14 @@ func (w *Weights[T]) Forward(s *kernel.Scratch[T], omega, f, a []T) {
 	w.floorW = one[0]
 	for t, o := range g.Forward {
 		p := w.w[t*pl:][:pl]
+		if w.soft() {
+			// c d/(c+d) = d q with q = c/(c+d).
+			q := rows(g, w.rise[t*pl:][:pl], 0)
+			kernel.LinearCombination(q, []T{1, clip}, rows(g, p, 0), w.ones)
+			kernel.Reciprocal(q, q)
+			kernel.Scale(clip, q)
+			kernel.Mul(rows(g, p, 0), rows(g, p, 0), q)
+		}
 		kernel.ExpNegClip(rows(g, p, 0), rows(g, p, 0), clip)
 		clearOutside(g, p, o)
 	}
@@ -146,6 +168,8 @@ func (w *Weights[T]) Forward(s *kernel.Scratch[T], omega, f, a []T) {
 		}
 	}
 }
+
+func (w *Weights[T]) soft() bool { return w.Limit.Clip > 0 && w.Limit.Soft }
 
 // degree computes dst_i = sum over both directions of every edge plane.
 func (w *Weights[T]) degree(s *kernel.Scratch[T], dst, planes []T) {
@@ -232,10 +256,16 @@ func (w *Weights[T]) Backward(s *kernel.Scratch[T], domega, f, a, df, da []T) {
 		out := rows(g, M[t*pl:][:pl], 0)
 		kernel.LinearCombination(x, three, x, d, rows(g, droot, g.shift(o)))
 		kernel.Mul(out, x, aw)
-		// Clipped distances, and edges that leave the image, have no gradient.
-		above := rows(g, tmp, 0)
-		kernel.LinearCombination(above, minus, rows(g, floor, 0), aw)
-		kernel.ReLUGrad(out, above, out)
+		if w.soft() {
+			q := rows(g, w.rise[t*pl:][:pl], 0) // d(c d/(c+d)) = q^2
+			kernel.Mul(out, out, q)
+			kernel.Mul(out, out, q)
+		} else {
+			// Clipped distances have no gradient.
+			above := rows(g, tmp, 0)
+			kernel.LinearCombination(above, minus, rows(g, floor, 0), aw)
+			kernel.ReLUGrad(out, above, out)
+		}
 		kernel.Scale(-2, out)
 	}
 	diag := tmp

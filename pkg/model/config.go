@@ -24,14 +24,15 @@ type Config struct {
 	CGLayers   int      `yaml:"cg_layers" json:"cg_layers"`     // restarts of the conjugate gradient
 	CGSteps    int      `yaml:"cg_steps" json:"cg_steps"`       // iterations of each
 
-	Normalization string  `yaml:"normalization" json:"normalization"` // symmetric (the paper's) | softmax_symmetric | random_walk
-	DistanceClip  float64 `yaml:"distance_clip" json:"distance_clip"` // largest squared feature distance; negative for none
-	Color         string  `yaml:"color" json:"color"`                 // independent (the paper's) | coupled
-	Slope         *bool   `yaml:"slope" json:"slope"`                 // smooth slopes as well as values; the paper's is false
-	MaskInput     *bool   `yaml:"mask_input" json:"mask_input"`       // show the sampling mask to the CNN; the paper's is false
-	BlockSkip     *bool   `yaml:"block_skip" json:"block_skip"`       // x <- p new + (1-p) old with p learned
-	Mixing        string  `yaml:"mixing" json:"mixing"`               // of heads: average (learned weights, the paper's) | pixel (softmax of CNN outputs)
-	Consistency   string  `yaml:"consistency" json:"consistency"`     // with the samples after mixing: hard (put back exactly) | none (the paper's)
+	Normalization string  `yaml:"normalization" json:"normalization"`   // symmetric (the paper's) | softmax_symmetric | random_walk
+	DistanceClip  float64 `yaml:"distance_clip" json:"distance_clip"`   // largest squared feature distance; negative for none
+	DistanceLimit string  `yaml:"distance_limit" json:"distance_limit"` // how the clip is reached: soft (c d/(c+d), gradients never die) | hard (min(d, c))
+	Color         string  `yaml:"color" json:"color"`                   // independent (the paper's) | coupled
+	Slope         *bool   `yaml:"slope" json:"slope"`                   // smooth slopes as well as values; the paper's is false
+	MaskInput     *bool   `yaml:"mask_input" json:"mask_input"`         // show the sampling mask to the CNN; the paper's is false
+	BlockSkip     *bool   `yaml:"block_skip" json:"block_skip"`         // x <- p new + (1-p) old with p learned
+	Mixing        string  `yaml:"mixing" json:"mixing"`                 // of heads: average (learned weights, the paper's) | pixel (softmax of CNN outputs)
+	Consistency   string  `yaml:"consistency" json:"consistency"`       // with the samples after mixing: hard (put back exactly) | none (the paper's)
 }
 
 // Offset is a neighbour's place relative to a pixel: rows down, columns right.
@@ -39,11 +40,13 @@ type Offset = graph.Offset
 
 // Features is the shallow CNN of a block.
 type Features struct {
-	Layers   int    `yaml:"layers" json:"layers"`     // 3x3 convolutions
-	Channels int    `yaml:"channels" json:"channels"` // maps of each
-	Skip     string `yaml:"skip" json:"skip"`         // scaled (h <- a h + b relu(conv h), a and b learned) | none
-	Pack     int    `yaml:"pack" json:"pack"`         // 1: full resolution (the paper's) | 2: on 2x2 blocks of pixels packed into channels
-	Carry    *bool  `yaml:"carry" json:"carry"`       // hand the CNN state of a block to the next
+	Layers   int      `yaml:"layers" json:"layers"`     // 3x3 convolutions
+	Channels int      `yaml:"channels" json:"channels"` // maps of each
+	Skip     string   `yaml:"skip" json:"skip"`         // scaled (h <- a h + b relu(conv h), a and b learned) | none
+	Pack     int      `yaml:"pack" json:"pack"`         // 1: full resolution (the paper's) | 2: on 2x2 blocks of pixels packed into channels
+	Carry    *bool    `yaml:"carry" json:"carry"`       // hand the CNN state of a block to the next
+	Detail   *int     `yaml:"detail" json:"detail"`     // maps of a second, two-layer CNN at full resolution, added to the first; 0 for none
+	Color    *float64 `yaml:"color" json:"color"`       // start of a linear map of the pixel's colour added to its features, so that edges begin as colour differences; 0 for none
 }
 
 // Types and Presets name what Config.Type and Config.Preset may be.
@@ -60,21 +63,21 @@ func preset(name string) (Config, bool) {
 	case "default":
 		return Config{
 			Channels: 3, Blocks: 4, Heads: 2, FeatureDim: 12, Window: 5, CGLayers: 1, CGSteps: 8,
-			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 2, Carry: ptr(false)},
-			Normalization: "softmax_symmetric", DistanceClip: 11.5, Color: "coupled",
-			Slope: ptr(true), MaskInput: ptr(true), BlockSkip: ptr(false), Mixing: "average", Consistency: "hard",
+			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 2, Carry: ptr(false), Detail: ptr(16), Color: ptr(10.)},
+			Normalization: "softmax_symmetric", DistanceClip: 11.5, DistanceLimit: "soft", Color: "coupled",
+			Slope: ptr(true), MaskInput: ptr(true), BlockSkip: ptr(false), Mixing: "pixel", Consistency: "hard",
 		}, true
 	case "paper":
 		return Config{
 			Channels: 3, Blocks: 5, Heads: 4, FeatureDim: 12, Window: 5, CGLayers: 5, CGSteps: 10,
-			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 1, Carry: ptr(false)},
-			Normalization: "symmetric", DistanceClip: -1, Color: "independent",
+			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 1, Carry: ptr(false), Detail: ptr(0), Color: ptr(0.)},
+			Normalization: "symmetric", DistanceClip: -1, DistanceLimit: "hard", Color: "independent",
 			Slope: ptr(false), MaskInput: ptr(false), BlockSkip: ptr(false), Mixing: "average", Consistency: "none",
 		}, true
 	case "tiny":
 		c, _ := preset("default")
 		c.Blocks, c.FeatureDim, c.CGSteps = 2, 4, 4
-		c.Features.Layers, c.Features.Channels = 2, 8
+		c.Features.Layers, c.Features.Channels, c.Features.Detail = 2, 8, ptr(4)
 		return c, true
 	}
 	return Config{}, false
@@ -108,10 +111,13 @@ func (c Config) Resolved() (Config, error) {
 	orDefault(&c.Features.Skip, p.Features.Skip)
 	orDefault(&c.Features.Pack, p.Features.Pack)
 	orDefault(&c.Features.Carry, p.Features.Carry)
+	orDefault(&c.Features.Detail, p.Features.Detail)
+	orDefault(&c.Features.Color, p.Features.Color)
 	orDefault(&c.CGLayers, p.CGLayers)
 	orDefault(&c.CGSteps, p.CGSteps)
 	orDefault(&c.Normalization, p.Normalization)
 	orDefault(&c.DistanceClip, p.DistanceClip)
+	orDefault(&c.DistanceLimit, p.DistanceLimit)
 	orDefault(&c.Color, p.Color)
 	orDefault(&c.Slope, p.Slope)
 	orDefault(&c.MaskInput, p.MaskInput)
@@ -134,7 +140,7 @@ func (c Config) validate() error {
 	}{
 		{"blocks", c.Blocks, 1, 64}, {"heads", c.Heads, 1, 64}, {"feature_dim", c.FeatureDim, 1, 256},
 		{"features.layers", c.Features.Layers, 1, 16}, {"features.channels", c.Features.Channels, 1, 1024},
-		{"features.pack", c.Features.Pack, 1, 2}, {"cg_layers", c.CGLayers, 1, 64}, {"cg_steps", c.CGSteps, 1, 256},
+		{"features.pack", c.Features.Pack, 1, 2}, {"features.detail", *c.Features.Detail, 0, 1024}, {"cg_layers", c.CGLayers, 1, 64}, {"cg_steps", c.CGSteps, 1, 256},
 	} {
 		if k.v < k.min || k.v > k.max {
 			return fmt.Errorf("model.%s: found %d, expected %d to %d", k.key, k.v, k.min, k.max)
@@ -155,6 +161,9 @@ func (c Config) validate() error {
 	} else if c.Window < 3 || c.Window > 15 || c.Window%2 == 0 {
 		return fmt.Errorf("model.window: found %d, expected an odd number from 3 to 15", c.Window)
 	}
+	if v := *c.Features.Color; !(v >= 0 && v <= 1000) {
+		return fmt.Errorf("model.features.color: found %g, expected 0 to 1000", v)
+	}
 	if c.DistanceClip > 80 {
 		return fmt.Errorf("model.distance_clip: found %g, expected at most 80, or negative for none", c.DistanceClip)
 	}
@@ -164,6 +173,7 @@ func (c Config) validate() error {
 	}{
 		{"model.features.skip", c.Features.Skip, []string{"scaled", "none"}},
 		{"model.normalization", c.Normalization, []string{"symmetric", "softmax_symmetric", "random_walk"}},
+		{"model.distance_limit", c.DistanceLimit, []string{"soft", "hard"}},
 		{"model.color", c.Color, []string{"independent", "coupled"}},
 		{"model.mixing", c.Mixing, []string{"average", "pixel"}},
 		{"model.consistency", c.Consistency, []string{"hard", "none"}},

@@ -63,6 +63,11 @@ func name(t int, part string) string { return fmt.Sprintf("block%d.%s", t, part)
 // addBlock creates the parameters of block t.
 func (n *uglr) addBlock(t int, rng *rand.Rand) {
 	c, p := n.cfg, n.params
+	// One of a few scalars that steer a whole block.
+	coefficient := func(part string, init func(int) float32, shape ...int) {
+		q := p.Add(name(t, part), init, shape...)
+		q.NoDecay, q.Solver = true, true
+	}
 	conv := func(part string, in, out, size int) {
 		bound := 1 / math.Sqrt(float64(in*size*size))
 		p.Add(name(t, part+".weight"), nn.Uniform(rng, bound), out, in, size, size)
@@ -74,10 +79,29 @@ func (n *uglr) addBlock(t int, rng *rand.Rand) {
 		in = c.Features.Channels
 	}
 	if c.Features.Skip == "scaled" && c.Features.Layers > 1 {
-		p.Add(name(t, "skip"), nn.Constant(.5), c.Features.Layers-1, 2).NoDecay = true
+		coefficient("skip", nn.Constant(.5), c.Features.Layers-1, 2)
 	}
 	if n.projects() {
 		conv("project", in, n.maps()*c.Features.Pack*c.Features.Pack, 1)
+	}
+	dims := c.Heads * c.FeatureDim
+	if d := *c.Features.Detail; d > 0 {
+		conv("detail0", n.seen(), d, 3)
+		p.Add(name(t, "detail1.weight"), nn.Constant(0), dims, d, 3, 3) // starts without effect
+		p.Add(name(t, "detail1.bias"), nn.Constant(0), dims).NoDecay = true
+	}
+	if gain := *c.Features.Color; gain > 0 {
+		std := gain / math.Sqrt(float64(c.FeatureDim))
+		p.Add(name(t, "pixel.weight"), func(int) float32 { return float32(rng.NormFloat64() * std) }, dims, c.Channels, 1, 1)
+		if n.projects() {
+			// Edges begin as colour differences: the CNN starts small beside them.
+			k := dims * c.Features.Pack * c.Features.Pack
+			w, b := p.Get(name(t, "project.weight")), p.Get(name(t, "project.bias"))
+			for i := range w.Data[:k*in] {
+				w.Data[i] *= .3
+			}
+			clear(b.Data[:k])
+		}
 	}
 	// M = A A' = 1.5 I at the start.
 	p.Add(name(t, "metric"), func(i int) float32 {
@@ -86,37 +110,40 @@ func (n *uglr) addBlock(t int, rng *rand.Rand) {
 		}
 		return 0
 	}, c.Heads, c.FeatureDim, c.FeatureDim).NoDecay = true
-	p.Add(name(t, "alpha"), nn.Constant(.5), c.Heads, c.CGLayers, c.CGSteps).NoDecay = true
-	p.Add(name(t, "beta"), nn.Constant(.3), c.Heads, c.CGLayers, c.CGSteps).NoDecay = true
+	coefficient("alpha", nn.Constant(.5), c.Heads, c.CGLayers, c.CGSteps)
+	coefficient("beta", nn.Constant(.3), c.Heads, c.CGLayers, c.CGSteps)
 	if c.Color == "coupled" {
 		start := [9]float32{1, -1, 0, 0, -1, 1, .35, .35, .35}
-		p.Add(name(t, "color"), func(i int) float32 { return start[i%9] }, c.Heads, 3, 3).NoDecay = true
+		coefficient("color", func(i int) float32 { return start[i%9] }, c.Heads, 3, 3)
 	}
 	if *c.Slope {
 		start := [2]float32{-.5, .5}
-		p.Add(name(t, "slope"), func(i int) float32 { return start[i%2] }, c.Heads, 2).NoDecay = true
+		coefficient("slope", func(i int) float32 { return start[i%2] }, c.Heads, 2)
 	}
 	if c.Mixing == "average" {
-		p.Add(name(t, "mix"), nn.Constant(1/float32(c.Heads)), c.Heads).NoDecay = true
+		coefficient("mix", nn.Constant(1/float32(c.Heads)), c.Heads)
 	}
 	if *c.BlockSkip {
-		p.Add(name(t, "block_skip"), nn.Constant(.95), 1).NoDecay = true
+		coefficient("block_skip", nn.Constant(.95), 1)
 	}
 }
 
 // inputs returns the channels the CNN of block t sees.
 func (n *uglr) inputs(t int) int {
-	c := n.cfg
-	in := c.Channels
-	if *c.MaskInput {
-		in *= 2
-	}
-	in *= c.Features.Pack * c.Features.Pack
+	in := n.seen() * n.cfg.Features.Pack * n.cfg.Features.Pack
 	if t > 0 {
 		s, _ := n.State(t - 1)
 		in += s
 	}
 	return in
+}
+
+// seen returns the channels of a pixel a CNN sees: estimate and mask.
+func (n *uglr) seen() int {
+	if *n.cfg.MaskInput {
+		return 2 * n.cfg.Channels
+	}
+	return n.cfg.Channels
 }
 
 // maps returns the feature maps a block needs at full resolution: D for each
@@ -157,7 +184,11 @@ func (n *uglr) Reach(int) int {
 	if *c.Slope {
 		step++
 	}
-	return c.CGLayers*c.CGSteps*step + 2*r + (c.Features.Layers+1)*c.Features.Pack
+	cnn := (c.Features.Layers + 1) * c.Features.Pack
+	if *c.Features.Detail > 0 {
+		cnn = max(cnn, 2)
+	}
+	return c.CGLayers*c.CGSteps*step + 2*r + cnn
 }
 
 func (n *uglr) Forward(b *nn.Builder, y, mask *G.Node) (*G.Node, error) {
@@ -184,7 +215,7 @@ func (n *uglr) Block(b *nn.Builder, t int, x, y, mask, state *G.Node) (next, nex
 		return nil, nil, fmt.Errorf("block %d: %w", t, err)
 	}
 	grid := graph.NewGrid(h, w, n.forward)
-	omega, err := op.EdgeWeights(e, grid, n.norm, c.DistanceClip, features, param("metric"))
+	omega, err := op.EdgeWeights(e, grid, n.norm, graph.Limit{Clip: c.DistanceClip, Soft: c.DistanceLimit == "soft"}, features, param("metric"))
 	if err != nil {
 		return nil, nil, fmt.Errorf("block %d: %w", t, err)
 	}
@@ -257,20 +288,49 @@ func (n *uglr) features(b *nn.Builder, t int, x, mask, state *G.Node) (maps, sco
 			return nil, nil, nil, err
 		}
 	}
-	if !n.projects() {
-		return h, nil, h, nil
+	p, dims := c.Features.Pack, c.Heads*c.FeatureDim
+	maps = h
+	if n.projects() {
+		out, err := op.Conv(e, h, param("project.weight"), param("project.bias"), 1, false)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		if maps, err = op.Unpack(e, p, out, 0, dims, H, W); err != nil {
+			return nil, nil, nil, err
+		}
+		if c.Mixing == "pixel" {
+			if scores, err = op.Unpack(e, p, out, dims*p*p, c.Heads, H, W); err != nil {
+				return nil, nil, nil, err
+			}
+		}
 	}
-	p := c.Features.Pack
-	out, err := op.Conv(e, h, param("project.weight"), param("project.bias"), 1, false)
-	if err != nil {
-		return nil, nil, nil, err
+	terms := []*G.Node{maps}
+	if *c.Features.Detail > 0 {
+		d := x
+		if len(images) > 1 {
+			if d, err = op.Pack(e, 1, images, constants); err != nil {
+				return nil, nil, nil, err
+			}
+		}
+		if d, err = op.Conv(e, d, param("detail0.weight"), param("detail0.bias"), 1, true); err != nil {
+			return nil, nil, nil, err
+		}
+		if d, err = op.Conv(e, d, param("detail1.weight"), param("detail1.bias"), 1, false); err != nil {
+			return nil, nil, nil, err
+		}
+		terms = append(terms, d)
 	}
-	dims := c.Heads * c.FeatureDim
-	if maps, err = op.Unpack(e, p, out, 0, dims, H, W); err != nil {
-		return nil, nil, nil, err
+	if *c.Features.Color > 0 {
+		d, err := op.Conv(e, x, param("pixel.weight"), nil, 1, false)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		terms = append(terms, d)
 	}
-	if c.Mixing == "pixel" {
-		scores, err = op.Unpack(e, p, out, dims*p*p, c.Heads, H, W)
+	if len(terms) > 1 {
+		if maps, err = op.Sum(e, terms...); err != nil {
+			return nil, nil, nil, err
+		}
 	}
-	return maps, scores, h, err
+	return maps, scores, h, nil
 }

@@ -18,6 +18,7 @@ type Param struct {
 	Shape   []int
 	Data    []float32
 	NoDecay bool // weight decay leaves it alone: biases, step sizes, mixing weights
+	Solver  bool // a coefficient of a solver (step size, mixing weight, ...): few, and may learn at a rate of their own
 }
 
 // Params are the parameters of a network in the order of their creation.
@@ -81,6 +82,10 @@ type Builder struct {
 	// Double, when set, builds the network in float64 on copies of the
 	// parameters kept here by name; for checking values and gradients.
 	Double map[string][]float64
+
+	// Inference, when set, builds for the forward pass alone: operations keep
+	// nothing for a backward pass.
+	Inference bool
 
 	nodes map[string]*G.Node
 }

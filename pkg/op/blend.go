@@ -104,3 +104,39 @@ func (f *project[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
 		}
 	}
 }
+
+// Sum adds the sum of images of one shape.
+func Sum(e *Env, images ...*G.Node) (*G.Node, error) {
+	return applyAny(e, &sum[float32]{}, &sum[float64]{}, images...)
+}
+
+type sum[T kernel.Float] struct{ coef []T }
+
+func (f *sum[T]) String() string { return "sum" }
+
+func (f *sum[T]) wants() []bool {
+	w := make([]bool, len(f.coef))
+	for i := range w {
+		w[i] = true
+	}
+	return w
+}
+
+func (f *sum[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
+	f.coef = make([]T, len(in))
+	for i, s := range in {
+		f.coef[i] = 1
+		if err := sameShape(fmt.Sprintf("image %d", i), s, in[0]); err != nil {
+			return nil, err
+		}
+	}
+	return in[0].Clone(), nil
+}
+
+func (f *sum[T]) forward(e *Env, in [][]T, out []T) { kernel.LinearCombination(out, f.coef, in...) }
+
+func (f *sum[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
+	for _, d := range din {
+		copy(d, dout)
+	}
+}

@@ -9,25 +9,36 @@ import (
 )
 
 // Conv adds the convolution of x (B,I,H,W) with weight (O,I,K,K), K 1 or 3, zero
-// padding K/2, stride 1 or 2, plus bias (O), then max(0, .) if relu; see
+// padding K/2, stride 1 or 2, plus bias (O) unless it is nil, then max(0, .) if relu; see
 // kernel.ConvForward. The result is (B,O,ceil(H/stride),ceil(W/stride)). The
 // backward pass needs the input and the output, and nothing else is stored.
 func Conv(e *Env, x, weight, bias *G.Node, stride int, relu bool) (*G.Node, error) {
-	return applyAny(e, &conv[float32]{stride: stride, relu: relu}, &conv[float64]{stride: stride, relu: relu}, x, weight, bias)
+	in := []*G.Node{x, weight}
+	if bias != nil {
+		in = append(in, bias)
+	}
+	return applyAny(e, &conv[float32]{stride: stride, relu: relu, bias: bias != nil},
+		&conv[float64]{stride: stride, relu: relu, bias: bias != nil}, in...)
 }
 
 type conv[T kernel.Float] struct {
 	stride int
 	relu   bool
+	bias   bool
 	c      kernel.Conv
 }
 
 func (f *conv[T]) String() string { return fmt.Sprintf("conv(stride %d, relu %v)", f.stride, f.relu) }
 
-func (f *conv[T]) wants() []bool { return []bool{true, true, true} }
+func (f *conv[T]) wants() []bool {
+	if f.bias {
+		return []bool{true, true, true}
+	}
+	return []bool{true, true}
+}
 
 func (f *conv[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
-	x, w, b := in[0], in[1], in[2]
+	x, w := in[0], in[1]
 	if err := rank("input", x, 4); err != nil {
 		return nil, err
 	}
@@ -40,15 +51,21 @@ func (f *conv[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
 	if f.stride != 1 && f.stride != 2 {
 		return nil, fmt.Errorf("stride is %d, expected 1 or 2", f.stride)
 	}
-	if err := sameShape("bias", b, tensor.Shape{w[0]}); err != nil {
-		return nil, err
+	if f.bias {
+		if err := sameShape("bias", in[2], tensor.Shape{w[0]}); err != nil {
+			return nil, err
+		}
 	}
 	f.c = kernel.Conv{Batch: x[0], In: x[1], Out: w[0], H: x[2], W: x[3], Size: w[2], Stride: f.stride}
 	return tensor.Shape{x[0], w[0], f.c.OutH(), f.c.OutW()}, nil
 }
 
 func (f *conv[T]) forward(e *Env, in [][]T, out []T) {
-	kernel.ConvForward(scratch[T](e), e.Workers, f.c, in[0], in[1], in[2], out, f.relu)
+	var bias []T
+	if f.bias {
+		bias = in[2]
+	}
+	kernel.ConvForward(scratch[T](e), e.Workers, f.c, in[0], in[1], bias, out, f.relu)
 }
 
 func (f *conv[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
@@ -61,5 +78,9 @@ func (f *conv[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
 		dout = d
 	}
 	kernel.ConvInputGrad(s, e.Workers, f.c, dout, in[1], din[0])
-	kernel.ConvWeightGrad(s, e.Workers, f.c, in[0], dout, din[1], din[2])
+	var dbias []T
+	if f.bias {
+		dbias = din[2]
+	}
+	kernel.ConvWeightGrad(s, e.Workers, f.c, in[0], dout, din[1], dbias)
 }

@@ -147,6 +147,9 @@ func TestConvGradient(t *testing.T) {
 			checkGradient(t, func(e *Env, in []*G.Node) (*G.Node, error) {
 				return Conv(e, in[0], in[1], in[2], c.stride, c.relu)
 			}, 2*4*oh*ow, random(rng, -1, 1, 2, 3, c.h, c.w), random(rng, -1, 1, 4, 3, c.size, c.size), random(rng, -1, 1, 4))
+			checkGradient(t, func(e *Env, in []*G.Node) (*G.Node, error) {
+				return Conv(e, in[0], in[1], nil, c.stride, c.relu)
+			}, 2*4*oh*ow, random(rng, -1, 1, 2, 3, c.h, c.w), random(rng, -1, 1, 4, 3, c.size, c.size))
 		})
 	}
 }
@@ -186,6 +189,7 @@ func TestBlendGradients(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 4))
 	a, b := random(rng, -1, 1, 2, 2, 3, 3), random(rng, -1, 1, 2, 2, 3, 3)
 	checkGradient(t, func(e *Env, in []*G.Node) (*G.Node, error) { return SkipSum(e, in[0], in[1], in[2], 1) }, 36, a, b, random(rng, -1, 1, 3, 2))
+	checkGradient(t, func(e *Env, in []*G.Node) (*G.Node, error) { return Sum(e, in...) }, 36, a, b, random(rng, -1, 1, 2, 2, 3, 3))
 	checkGradient(t, func(e *Env, in []*G.Node) (*G.Node, error) { return Blend(e, in[0], in[1], in[2]) }, 36, a, b, random(rng, 0, 1, 1))
 	mask := random(rng, 0, 1, 2, 2, 3, 3)
 	for i, v := range mask.data {
@@ -219,14 +223,14 @@ func TestGraphGradient(t *testing.T) {
 		for _, c := range []struct {
 			h, w, radius, channels int
 			prior                  graph.Prior
-			clip                   float64
+			limit                  graph.Limit
 			layers, steps          int
 		}{
-			{5, 4, 2, 3, graph.Prior{Coupled: true, Slope: true}, 2, 1, 4},
-			{4, 6, 1, 3, graph.Prior{Coupled: true}, 0, 2, 3},
-			{3, 5, 2, 1, graph.Prior{Slope: true}, 0, 1, 1},
-			{6, 3, 2, 1, graph.Prior{}, .5, 2, 2},
-			{1, 3, 2, 3, graph.Prior{Slope: true}, 0, 1, 2},
+			{5, 4, 2, 3, graph.Prior{Coupled: true, Slope: true}, graph.Limit{Clip: 2}, 1, 4},
+			{4, 6, 1, 3, graph.Prior{Coupled: true}, graph.Limit{Clip: 3, Soft: true}, 2, 3},
+			{3, 5, 2, 1, graph.Prior{Slope: true}, graph.Limit{}, 1, 1},
+			{6, 3, 2, 1, graph.Prior{}, graph.Limit{Clip: .5}, 2, 2},
+			{1, 3, 2, 3, graph.Prior{Slope: true}, graph.Limit{}, 1, 2},
 		} {
 			t.Run(fmt.Sprintf("%s/%+v", name, c), func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(8, 8))
@@ -248,7 +252,7 @@ func TestGraphGradient(t *testing.T) {
 				}
 				checkGradient(t, func(e *Env, in []*G.Node) (*G.Node, error) {
 					grid := graph.NewGrid(c.h, c.w, window(c.radius))
-					omega, err := EdgeWeights(e, grid, norm, c.clip, in[3], in[4])
+					omega, err := EdgeWeights(e, grid, norm, c.limit, in[3], in[4])
 					if err != nil {
 						return nil, err
 					}

@@ -12,18 +12,17 @@ import (
 // EdgeWeights adds the pixel graphs learned from features x (B,heads*D,H,W) with
 // metric factors a (heads,D,D): for every image and head the operator
 // graph.Weights computes, as padded planes (B,heads,planes,PlaneLen) in the
-// layout of grid, which must be H x W. The squared distance is clipped at clip
-// (<= 0: not). The backward pass keeps the D transformed features and the
+// layout of grid, which must be H x W. The backward pass keeps the D transformed features and the
 // affinities of each head.
-func EdgeWeights(e *Env, grid *graph.Grid, norm graph.Normalization, clip float64, x, a *G.Node) (*G.Node, error) {
-	return applyAny(e, &edgeWeights[float32]{grid: grid, norm: norm, clip: float32(clip)},
-		&edgeWeights[float64]{grid: grid, norm: norm, clip: clip}, x, a)
+func EdgeWeights(e *Env, grid *graph.Grid, norm graph.Normalization, limit graph.Limit, x, a *G.Node) (*G.Node, error) {
+	return applyAny(e, &edgeWeights[float32]{grid: grid, norm: norm, limit: limit},
+		&edgeWeights[float64]{grid: grid, norm: norm, limit: limit}, x, a)
 }
 
 type edgeWeights[T kernel.Float] struct {
 	grid              *graph.Grid
 	norm              graph.Normalization
-	clip              T
+	limit             graph.Limit
 	batch, heads, dim int
 	each              []graph.Weights[T] // per image and head
 }
@@ -49,7 +48,7 @@ func (f *edgeWeights[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
 	}
 	f.each = make([]graph.Weights[T], f.batch*f.heads)
 	for i := range f.each {
-		f.each[i] = graph.Weights[T]{Grid: f.grid, Dim: f.dim, Clip: f.clip, Normalization: f.norm}
+		f.each[i] = graph.Weights[T]{Grid: f.grid, Dim: f.dim, Limit: f.limit, Normalization: f.norm}
 	}
 	return tensor.Shape{f.batch, f.heads, f.norm.Planes(f.grid), f.grid.PlaneLen}, nil
 }

@@ -26,6 +26,7 @@ type Config struct {
 	Eps         float64 `yaml:"eps" json:"eps,omitempty"`                   // adamw, adam: added to the root of the second moment
 	WeightDecay float64 `yaml:"weight_decay" json:"weight_decay,omitempty"` // adamw: decoupled; adam, sgd: added to the gradient
 	Momentum    float64 `yaml:"momentum" json:"momentum,omitempty"`         // sgd
+	SolverRate  float64 `yaml:"solver_rate" json:"solver_rate,omitempty"`   // factor on the learning rate of solver coefficients
 }
 
 // Defaults returns AdamW with the moments of its paper and no weight decay.
@@ -106,11 +107,11 @@ func (a *Adam) Step(params, grads [][]float32, lr float64) {
 	var (
 		b1, b2  = float32(a.cfg.Beta1), float32(a.cfg.Beta2)
 		c1, c2  = float32(1 - a.cfg.Beta1), float32(1 - a.cfg.Beta2)
-		rate    = float32(lr / (1 - math.Pow(a.cfg.Beta1, t)))
 		correct = float32(1 / math.Sqrt(1-math.Pow(a.cfg.Beta2, t)))
 		eps     = float32(a.cfg.Eps)
 	)
 	for i, d := range a.tensors {
+		rate := float32(d.rate() * lr / (1 - math.Pow(a.cfg.Beta1, t)))
 		l2, shrink := float32(0), float32(1)
 		if a.cfg.WeightDecay != 0 && !d.NoDecay {
 			if a.decoupled {
@@ -166,8 +167,9 @@ type SGD struct {
 // Step does one update; see SGD.
 func (s *SGD) Step(params, grads [][]float32, lr float64) {
 	checkStep(s.tensors, params, grads)
-	mu, rate := float32(s.cfg.Momentum), float32(lr)
+	mu := float32(s.cfg.Momentum)
 	for i, d := range s.tensors {
+		rate := float32(d.rate() * lr)
 		decay := float32(s.cfg.WeightDecay)
 		if d.NoDecay {
 			decay = 0

@@ -10,8 +10,16 @@ import (
 // descriptions is the order of the slices given to Step.
 type Tensor struct {
 	Name    string
-	Len     int  // number of values
-	NoDecay bool // weight decay leaves it alone
+	Len     int     // number of values
+	NoDecay bool    // weight decay leaves it alone
+	Rate    float64 // factor on the learning rate; 0 for 1
+}
+
+func (t Tensor) rate() float64 {
+	if t.Rate == 0 {
+		return 1
+	}
+	return t.Rate
 }
 
 // State is everything an optimiser or an average remembers between steps:
