@@ -73,6 +73,10 @@ func (p *planes) fill(dst, image []float32, first, rows, lo, hi int) {
 			for b := range p.phases {
 				plane := dst[((ch*p.phases+a)*p.phases+b)*p.plane:][:p.plane]
 				n := (p.w - b + p.step - 1) / p.step
+				if p.step == 1 && p.halo == 0 {
+					copy(plane[lead:], src[first*p.w:][:rows*p.w])
+					continue
+				}
 				for j := range rows + 2*p.halo {
 					row := plane[lead+j*p.pitch:][:p.gw]
 					h := (first+j-p.halo)*p.step + a
@@ -398,10 +402,14 @@ func convWeightGradFast(s *Scratch[float32], workers int, c Conv, x, dy, dw []fl
 	r.rows, r.n = oh, ow/r.lanes
 	if dense && !r.copies {
 		r.rows, r.n = 1, oh*ow/r.lanes
+	}
+	if dense && !r.copies && oh*ow%1024 != 0 {
 		for i := range c.In {
 			r.off[i] = 4 * i * oh * ow
 		}
 	} else {
+		// Planes a multiple of 4 KiB apart would fall into the same few lines of
+		// the first cache, so a dense image is copied then too.
 		align := r.lanes
 		if r.copies {
 			align = 1 << 30 // never: one dense run over all rows
@@ -420,7 +428,7 @@ func convWeightGradFast(s *Scratch[float32], workers int, c Conv, x, dy, dw []fl
 		r.outs = (c.Out + 3) / 4 * 4
 		r.rows, r.n = 1, (oh*r.in.pitch+r.lanes-1)/r.lanes
 		r.gap = 0
-		r.stride = (r.n*r.lanes + 15) / 16 * 16
+		r.stride = ((r.n*r.lanes+15)/16 | 1) * 16
 		r.grad = s.TakeZero(r.outs * r.stride)
 	}
 	if workers == 1 {
@@ -469,6 +477,10 @@ func (r *gradRun) copyInput(b int, x []float32, lo, hi int) {
 func (r *gradRun) copyGrad(b int, dy []float32, lo, hi int) {
 	oh, ow := r.c.OutH(), r.c.OutW()
 	for o := lo; o < hi; o++ {
+		if r.in.pitch == ow {
+			copy(r.grad[o*r.stride:], dy[(b*r.c.Out+o)*oh*ow:][:oh*ow])
+			continue
+		}
 		for row := range oh {
 			copy(r.grad[o*r.stride+row*r.in.pitch:][:ow], dy[((b*r.c.Out+o)*oh+row)*ow:])
 		}
