@@ -110,7 +110,7 @@ type header struct {
 
 const wantImage = "a PNG, JPEG or TIFF image"
 
-func decodeBytes(data []byte, name string, lim Limits) (m *Image, err error) {
+func decodeBytes(data []byte, name string, lim Limits) (*Image, error) {
 	format := sniff(data)
 	var (
 		readHeader func([]byte) (header, error)
@@ -127,14 +127,24 @@ func decodeBytes(data []byte, name string, lim Limits) (m *Image, err error) {
 		return nil, &FormatError{Name: name, Found: describe(data), Expected: wantImage}
 	}
 
-	// A decoder's panic on a file nobody has thought of is still the file's
-	// fault, and must not take the other files of a run with it.
+	return guarded(name, format, func() (*Image, error) {
+		return decodeAs(format, readHeader, decode, data, name, lim)
+	})
+}
+
+// guarded runs f and turns a panic into an error of the file: a decoder that
+// fails on a file nobody has thought of must not take the other files of a run
+// with it.
+func guarded(name, format string, f func() (*Image, error)) (m *Image, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			m, err = nil, &FormatError{Name: name, Found: fmt.Sprintf("damaged %s data (decoder stopped: %v)", format, p), Expected: "a complete " + format + " image"}
 		}
 	}()
+	return f()
+}
 
+func decodeAs(format string, readHeader func([]byte) (header, error), decode func(io.Reader) (image.Image, error), data []byte, name string, lim Limits) (*Image, error) {
 	hd, err := readHeader(data)
 	if err != nil {
 		return nil, refused(name, format, err)
@@ -160,7 +170,7 @@ func decodeBytes(data []byte, name string, lim Limits) (m *Image, err error) {
 				Expected: fmt.Sprintf("indices below %d, the number of its palette entries", n)}
 		}
 	}
-	m = FromImage(pic)
+	m := FromImage(pic)
 	m.Format, m.ICC = format, hd.icc
 	space := iccSpace(hd.icc)
 	switch {

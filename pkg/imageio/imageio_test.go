@@ -10,8 +10,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
-
-	"golang.org/x/image/tiff"
 )
 
 // sample is a deterministic image with every sample at a level its depth can
@@ -341,43 +339,6 @@ func TestOrientationInFiles(t *testing.T) {
 				t.Fatalf("%s turned by EXIF: %d x %d, top %v, bottom %v", got.Format, got.W, got.H, got.Pix[0], got.Pix[15*8])
 			}
 		}
-	}
-}
-
-func TestTIFFOrientation(t *testing.T) {
-	var b bytes.Buffer
-	g := image.NewGray(image.Rect(0, 0, 4, 2))
-	g.Pix[0] = 255
-	if err := tiff.Encode(&b, g, nil); err != nil {
-		t.Fatal(err)
-	}
-	data := b.Bytes()
-	// The encoder writes no orientation: reuse the entry of the resolution
-	// unit (296), which the decoder ignores and which has the same type.
-	pos := int(binary.LittleEndian.Uint32(data[4:]))
-	n := int(binary.LittleEndian.Uint16(data[pos:]))
-	found := false
-	for k := range n {
-		e := data[pos+2+12*k:]
-		if binary.LittleEndian.Uint16(e) == 296 {
-			binary.LittleEndian.PutUint16(e, tagOrientation)
-			binary.LittleEndian.PutUint16(e[8:], 3)
-			found = true
-		}
-	}
-	if !found {
-		t.Fatal("the encoder no longer writes tag 296")
-	}
-	// Tags must ascend for the decoder: 274 behind 282, 283 is refused, so
-	// only the header walk is checked here.
-	hd := header{}
-	eachTag(data, func(tag uint16, v tagValue) {
-		if u, ok := v.uint(); ok && tag == tagOrientation {
-			hd.orientation = int(u)
-		}
-	})
-	if hd.orientation != 3 {
-		t.Fatalf("orientation %d, want 3", hd.orientation)
 	}
 }
 
