@@ -8,6 +8,7 @@
 //	RUN/runs.jsonl         one line for each start: command line, versions, first step
 //	RUN/metrics.csv        training rows; log.jsonl holds the same and all other events
 //	RUN/validation.csv     validation rows
+//	RUN/events.out.*       the same figures for TensorBoard
 //	RUN/samples/           restored validation examples
 //	RUN/checkpoints/       see package checkpoint
 //	RUN/best.safetensors   averaged weights of the best validation so far

@@ -56,8 +56,13 @@ func (r *runner) attach() error {
 	if err != nil {
 		return err
 	}
+	tb, err := newBoard(r.opt.FS, r.opt.RunDir, r.state.Step, r.opt.Now)
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, tb.close)
 	show := r.progress()
-	r.hooks = []Hook{r.logHook(metrics, events, show), r.validateHook(validation, events, show)}
+	r.hooks = []Hook{r.logHook(metrics, events, tb, show), r.validateHook(validation, events, tb, show)}
 	if r.cfg.Log.SamplesEvery > 0 {
 		if err := r.opt.FS.MkdirAll(filepath.Join(r.opt.RunDir, "samples"), 0o755); err != nil {
 			return err
@@ -95,7 +100,7 @@ func number(v float64) string { return strconv.FormatFloat(v, 'g', 8, 64) }
 
 // logHook writes a row every log.every steps: means over the steps since the
 // row before, the last learning rate, and the seconds of the whole run.
-func (r *runner) logHook(metrics, events *rows, show *display) Hook {
+func (r *runner) logHook(metrics, events *rows, tb *board, show *display) Hook {
 	return func(ev Event) error {
 		s := &r.state.Interval
 		s.Steps++
@@ -119,6 +124,9 @@ func (r *runner) logHook(metrics, events *rows, show *display) Hook {
 			l, g := s.Loss/float64(s.Good), s.GradNorm/float64(s.Good)
 			row["loss"], row["grad_norm"] = l, g
 			loss, norm = number(l), number(g)
+			if err := tb.scalars(ev.Step, []string{"train/loss", "train/grad_norm", "train/lr"}, []float64{l, g, ev.LR}); err != nil {
+				return err
+			}
 		}
 		if s.Seconds > 0 {
 			v := float64(s.Examples) / s.Seconds
@@ -159,7 +167,7 @@ func (r *rows) event(v map[string]any) error {
 
 // validateHook measures the averaged weights every eval.every steps and keeps
 // the best ones in best.safetensors.
-func (r *runner) validateHook(validation, events *rows, show *display) Hook {
+func (r *runner) validateHook(validation, events *rows, tb *board, show *display) Hook {
 	return func(ev Event) error {
 		if !due(ev, r.cfg.Eval.Every) {
 			return nil
@@ -190,6 +198,9 @@ func (r *runner) validateHook(validation, events *rows, show *display) Hook {
 			}
 			err := validation.write(fmt.Sprintf("%d,%d,%s,%s,%s,%t", ev.Step, res.Images, p, number(float64(res.PSNR[p])), ssim, isBest))
 			if err != nil {
+				return err
+			}
+			if err := tb.scalars(ev.Step, []string{"validation/psnr_" + p}, []float64{float64(res.PSNR[p])}); err != nil {
 				return err
 			}
 		}

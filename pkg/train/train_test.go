@@ -3,6 +3,7 @@ package train
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -517,6 +518,44 @@ func TestRowsOfTheLog(t *testing.T) {
 	}
 	if back.Train != cfg.Train {
 		t.Errorf("config.yaml gives %+v, expected %+v", back.Train, cfg.Train)
+	}
+}
+
+// TestTensorBoardEvents reads the file back record by record.
+func TestTensorBoardEvents(t *testing.T) {
+	// The CRC-32C of "123456789" is e3069283; masked it is
+	// ((crc >> 15) | (crc << 17)) + a282ead8 modulo 2^32.
+	if got, want := mask([]byte("123456789")), uint32((0xe3069283>>15|0xe3069283<<17&0xffffffff)+0xa282ead8&0xffffffff); got != want {
+		t.Errorf("masked CRC %08x, expected %08x", got, want)
+	}
+	cfg := experiment(6)
+	dir := t.TempDir()
+	mustRun(t, cfg, Options{RunDir: dir}, tinyParts(t, cfg))
+	files, _ := filepath.Glob(filepath.Join(dir, "events.out.tfevents.*"))
+	if len(files) != 1 {
+		t.Fatalf("found %v, expected one events file", files)
+	}
+	b := []byte(read(t, files[0]))
+	var records [][]byte
+	for len(b) > 0 {
+		n := int(binary.LittleEndian.Uint64(b))
+		if binary.LittleEndian.Uint32(b[8:]) != mask(b[:8]) || binary.LittleEndian.Uint32(b[12+n:]) != mask(b[12:12+n]) {
+			t.Fatal("a record's checksum is wrong")
+		}
+		records = append(records, b[12:12+n])
+		b = b[16+n:]
+	}
+	if len(records) != 4 || !bytes.Contains(records[0], []byte("brain.Event:2")) {
+		t.Fatalf("found %d records, expected the version, two rows and a validation", len(records))
+	}
+	// Row of step 3: tag 1 (double), tag 2 step, tag 5 summary { tag 1 value { tag 1 "train/loss", tag 2 float } ... }.
+	r := records[1]
+	if r[0] != 0x09 || r[9] != 0x10 || r[10] != 3 || r[11] != 0x2a || r[13] != 0x0a || string(r[17:27]) != "train/loss" || r[27] != 0x15 {
+		t.Fatalf("found record % x", r)
+	}
+	loss := math.Float32frombits(binary.LittleEndian.Uint32(r[28:]))
+	if row := strings.Split(read(t, dir, "metrics.csv"), "\n")[1]; !strings.HasPrefix(row, "3,"+number(float64(loss))[:6]) {
+		t.Errorf("loss %v, expected that of row %q", loss, row)
 	}
 }
 
