@@ -71,6 +71,7 @@ func newForward(net model.Network, c, h, w int) (*forward, error) {
 	}
 	g := G.NewGraph()
 	b := nn.NewBuilder(g, op.NewEnv(1), net.Params())
+	b.Inference = true
 	f := &forward{y: make([]float32, c*h*w), mask: make([]float32, c*h*w)}
 	y, mask := b.Input("y", f.y, 1, c, h, w), b.Input("mask", f.mask, 1, c, h, w)
 	x, err := net.Forward(b, y, mask)

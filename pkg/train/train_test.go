@@ -605,6 +605,35 @@ func TestExportedWeightsAreTheAverage(t *testing.T) {
 	}
 }
 
+func TestSolverCoefficientsHaveTheirOwnRate(t *testing.T) {
+	cfg := experiment(3)
+	cfg.Optim.WeightDecay, cfg.Optim.SolverRate = 0, 4
+	moved := func(solver bool) float64 {
+		p := tinyParts(t, cfg)
+		q := p.net.Params().All()[3]
+		q.Solver = solver
+		before := q.Data[0]
+		r, err := newRun(cfg, Options{}.withDefaults(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var inputs [][]float32
+		for _, n := range r.inputSizes() {
+			inputs = append(inputs, make([]float32, n))
+		}
+		if err := r.fill(0, inputs); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.step(inputs); err != nil {
+			t.Fatal(err)
+		}
+		return float64(q.Data[0] - before)
+	}
+	if got, want := moved(true), 4*moved(false); want == 0 || math.Abs(got/want-1) > 1e-4 {
+		t.Errorf("a solver coefficient moved by %v, expected %v", got, want)
+	}
+}
+
 func TestRunDirectoryGuards(t *testing.T) {
 	cfg := experiment(4)
 	dir := t.TempDir()
