@@ -69,30 +69,75 @@ func (p *planes) offset(channel, a, b, dr, dc int) int {
 func (p *planes) fill(dst, image []float32, first, rows, lo, hi int) {
 	for ch := lo; ch < hi; ch++ {
 		src := image[ch*p.h*p.w:][:p.h*p.w]
-		for a := range p.phases {
-			for b := range p.phases {
-				plane := dst[((ch*p.phases+a)*p.phases+b)*p.plane:][:p.plane]
-				n := (p.w - b + p.step - 1) / p.step
-				if p.step == 1 && p.halo == 0 {
-					copy(plane[lead:], src[first*p.w:][:rows*p.w])
-					continue
-				}
-				for j := range rows + 2*p.halo {
-					row := plane[lead+j*p.pitch:][:p.gw]
-					h := (first+j-p.halo)*p.step + a
-					switch {
-					case h < 0 || h >= p.h:
-						clear(row)
-					case p.step == 1:
-						copy(row, src[h*p.w:][:p.w])
-					default:
-						line := src[h*p.w:][:p.w]
-						for q := range n {
-							row[q] = line[q*p.step+b]
-						}
-						clear(row[n:])
-					}
-				}
+		switch {
+		case p.step > 1:
+			for a := range p.phases {
+				p.fillSplit(dst[(ch*p.phases+a)*p.phases*p.plane:][:p.phases*p.plane], src, first, rows, a)
+			}
+		case p.halo == 0:
+			copy(dst[ch*p.plane+lead:], src[first*p.w:][:rows*p.w])
+		default:
+			p.fillPlane(dst[ch*p.plane:][:p.plane], src, first, rows)
+		}
+	}
+}
+
+// fillPlane is fill for one channel and step 1.
+func (p *planes) fillPlane(plane, src []float32, first, rows int) {
+	// Rows h0 to h1 are inside the image.
+	h0, h1 := max(0, first-p.halo), min(p.h, first+rows+p.halo)
+	at := lead
+	for range h0 - (first - p.halo) {
+		clear(plane[at:][:p.w])
+		at += p.pitch
+	}
+	if p.w >= 8 {
+		// These keep the kernel inside the slices.
+		d, s := plane[at:][:(h1-h0-1)*p.pitch+p.w], src[h0*p.w:h1*p.w]
+		copyRowsavx2(h1-h0, p.w, &d[0], 4*p.pitch, &s[0], 4*p.w)
+		at += (h1 - h0) * p.pitch
+	} else {
+		for h := h0; h < h1; h++ {
+			copy(plane[at:], src[h*p.w:][:p.w])
+			at += p.pitch
+		}
+	}
+	for range first + rows + p.halo - h1 {
+		clear(plane[at:][:p.w])
+		at += p.pitch
+	}
+}
+
+// fillSplit is fill for one channel, step 2 and the rows of parity a, whose
+// phases of even and, with a halo, odd columns follow each other in dst.
+func (p *planes) fillSplit(dst, src []float32, first, rows, a int) {
+	for j := range rows + 2*p.halo {
+		even := dst[lead+j*p.pitch:][:p.gw]
+		var odd []float32
+		if p.phases == 2 {
+			odd = dst[p.plane+lead+j*p.pitch:][:p.gw]
+		}
+		h := (first+j-p.halo)*2 + a
+		if h < 0 || h >= p.h {
+			clear(even)
+			clear(odd)
+			continue
+		}
+		row := src[h*p.w:][:p.w]
+		q := 0
+		if blocks := p.w / 16; blocks > 0 && odd != nil {
+			splitRowavx2(blocks, &even[0], &odd[0], &row[0])
+			q = 8 * blocks
+		}
+		for ; q < p.gw; q++ {
+			even[q] = row[2*q]
+			if odd == nil {
+				continue
+			}
+			if 2*q+1 < p.w {
+				odd[q] = row[2*q+1]
+			} else {
+				odd[q] = 0
 			}
 		}
 	}

@@ -2327,6 +2327,64 @@ panel:
 	VZEROUPPER
 	RET
 
+// func copyRowsavx2(rows int, width int, dst *float32, dstep int, src *float32, sstep int)
+// Requires: AVX
+TEXT ·copyRowsavx2(SB), NOSPLIT, $0-48
+	MOVQ rows+0(FP), AX
+	MOVQ width+8(FP), CX
+	MOVQ dst+16(FP), DX
+	MOVQ dstep+24(FP), BX
+	MOVQ src+32(FP), SI
+	MOVQ sstep+40(FP), DI
+	SHLQ $0x02, CX
+	SUBQ $0x20, CX
+
+row:
+	XORQ    R8, R8
+	VMOVUPS (SI)(CX*1), Y1
+
+vector:
+	CMPQ    R8, CX
+	JGE     last
+	VMOVUPS (SI)(R8*1), Y0
+	VMOVUPS Y0, (DX)(R8*1)
+	ADDQ    $0x20, R8
+	JMP     vector
+
+last:
+	VMOVUPS Y1, (DX)(CX*1)
+	ADDQ    DI, SI
+	ADDQ    BX, DX
+	DECQ    AX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+// func splitRowavx2(blocks int, even *float32, odd *float32, src *float32)
+// Requires: AVX, AVX2
+TEXT ·splitRowavx2(SB), NOSPLIT, $0-32
+	MOVQ blocks+0(FP), AX
+	MOVQ even+8(FP), CX
+	MOVQ odd+16(FP), DX
+	MOVQ src+24(FP), BX
+
+block:
+	VMOVUPS (BX), Y0
+	VMOVUPS 32(BX), Y1
+	VSHUFPS $0x88, Y1, Y0, Y2
+	VSHUFPS $0xdd, Y1, Y0, Y0
+	VPERMPD $0xd8, Y2, Y2
+	VPERMPD $0xd8, Y0, Y0
+	VMOVUPS Y2, (CX)
+	VMOVUPS Y0, (DX)
+	ADDQ    $0x40, BX
+	ADDQ    $0x20, CX
+	ADDQ    $0x20, DX
+	DECQ    AX
+	JNZ     block
+	VZEROUPPER
+	RET
+
 // func peakavx2(n int)
 // Requires: AVX, FMA3
 TEXT ·peakavx2(SB), NOSPLIT, $0-8

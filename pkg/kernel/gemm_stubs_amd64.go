@@ -57,6 +57,16 @@ func copyPanels16avx2(rows int, panels int, dst *float32, dstep int, src *float3
 //go:noescape
 func copyPanels32avx2(rows int, panels int, dst *float32, dstep int, src *float32, sstep int)
 
+// copyRowsavx2 copies rows of at least 8 elements; see _gen/gemm.
+//
+//go:noescape
+func copyRowsavx2(rows int, width int, dst *float32, dstep int, src *float32, sstep int)
+
+// splitRowavx2 separates even and odd elements; see _gen/gemm.
+//
+//go:noescape
+func splitRowavx2(blocks int, even *float32, odd *float32, src *float32)
+
 // peakavx2 runs n rounds of 12 fused multiply-adds of 8 lanes.
 func peakavx2(n int)
 

@@ -55,6 +55,8 @@ func main() {
 	dots(avx512, 4, 6)
 	transpose()
 	copyPanels()
+	copyRows()
+	splitRow()
 	peak(avx2, 12)
 	peak(avx512, 24)
 	Generate()
@@ -431,6 +433,76 @@ func copyPanels() {
 		VZEROUPPER()
 		RET()
 	}
+}
+
+// copyRows generates the copy of a block of an image into a padded plane:
+//
+//	for r < rows, j < width: dst[r*dstep+j] = src[r*sstep+j]
+//
+// with width >= 8 and dstep and sstep in bytes. The last vector of a row steps
+// back and overlaps the one before.
+func copyRows() {
+	TEXT("copyRowsavx2", NOSPLIT, "func(rows, width int, dst *float32, dstep int, src *float32, sstep int)")
+	Pragma("noescape")
+	Doc("copyRowsavx2 copies rows of at least 8 elements; see _gen/gemm.")
+	rows := Load(Param("rows"), GP64())
+	end := Load(Param("width"), GP64())
+	dst := Load(Param("dst"), GP64())
+	dstep := Load(Param("dstep"), GP64())
+	src := Load(Param("src"), GP64())
+	sstep := Load(Param("sstep"), GP64())
+	SHLQ(Imm(2), end) // bytes
+	SUBQ(Imm(32), end)
+	j := GP64()
+	v, last := YMM(), YMM()
+	Label("row")
+	XORQ(j, j)
+	VMOVUPS(Mem{Base: src, Index: end, Scale: 1}, last)
+	Label("vector")
+	CMPQ(j, end)
+	JGE(LabelRef("last"))
+	VMOVUPS(Mem{Base: src, Index: j, Scale: 1}, v)
+	VMOVUPS(v, Mem{Base: dst, Index: j, Scale: 1})
+	ADDQ(Imm(32), j)
+	JMP(LabelRef("vector"))
+	Label("last")
+	VMOVUPS(last, Mem{Base: dst, Index: end, Scale: 1})
+	ADDQ(sstep, src)
+	ADDQ(dstep, dst)
+	DECQ(rows)
+	JNZ(LabelRef("row"))
+	VZEROUPPER()
+	RET()
+}
+
+// splitRow generates the separation of a row's even and odd elements:
+//
+//	for j < 8*blocks: even[j], odd[j] = src[2*j], src[2*j+1]
+func splitRow() {
+	TEXT("splitRowavx2", NOSPLIT, "func(blocks int, even, odd, src *float32)")
+	Pragma("noescape")
+	Doc("splitRowavx2 separates even and odd elements; see _gen/gemm.")
+	blocks := Load(Param("blocks"), GP64())
+	even := Load(Param("even"), GP64())
+	odd := Load(Param("odd"), GP64())
+	src := Load(Param("src"), GP64())
+	a, b, e, o := YMM(), YMM(), YMM(), YMM()
+	Label("block")
+	VMOVUPS(Mem{Base: src}, a)
+	VMOVUPS(Mem{Base: src, Disp: 32}, b)
+	VSHUFPS(Imm(0x88), b, a, e) // a0 a2 b0 b2 a4 a6 b4 b6
+	VSHUFPS(Imm(0xdd), b, a, o)
+	VPERMPD(Imm(0xd8), e, e)
+	VPERMPD(Imm(0xd8), o, o)
+	VMOVUPS(e, Mem{Base: even})
+	VMOVUPS(o, Mem{Base: odd})
+	ADDQ(Imm(64), src)
+	ADDQ(Imm(32), even)
+	ADDQ(Imm(32), odd)
+	DECQ(blocks)
+	JNZ(LabelRef("block"))
+	VZEROUPPER()
+	RET()
 }
 
 // peak generates a loop of independent fused multiply-adds on registers alone:
