@@ -106,33 +106,50 @@ func (p *applyPlan) init(s *Stencil) {
 	p.rounds[round+3] = -1
 }
 
+// The symmetric form is the directed one twice, with p and v exchanged.
 func outerFast(s *Stencil, dw, ddiag, p, v []float32, planes int, scale float32, symmetric bool) bool {
-	level := active
-	if level == Generic || len(s.Edge) == 0 {
+	if active == Generic || len(s.Edge) == 0 {
 		return false
 	}
+	var plan applyPlan
+	pairs := 0
+	if len(s.Edge) <= maxTaps {
+		pairs = s.Rows / 2
+		plan.init(s)
+	}
+	outerDirected(s, &plan, pairs, dw, ddiag, p, v, planes, scale, true)
+	if symmetric {
+		outerDirected(s, &plan, pairs, dw, ddiag, v, p, planes, scale, false)
+	}
+	return true
+}
+
+func outerDirected(s *Stencil, plan *applyPlan, pairs int, dw, ddiag, p, v []float32, planes int, scale float32, diagonal bool) {
+	level := active
 	for done := 0; done < planes; {
 		a, b := p[done*s.PlaneLen:], v[done*s.PlaneLen:]
 		group := 0
 		for c := 0; c < s.Padded; c += strip {
 			cols := min(strip, s.Padded-c)
-			for r := range s.Rows {
+			for r := range pairs {
+				i := s.Base + 2*r*s.Stride + c
+				if level == AVX512 {
+					group = outerPairAVX512(planes-done, &dw[0], &ddiag[0], &a[0], &b[0], scale, i, &plan.taps[0], &plan.rounds[0], cols/16, s.PlaneLen, s.Stride, diagonal)
+				} else {
+					group = outerPairAVX2(planes-done, &dw[0], &ddiag[0], &a[0], &b[0], scale, i, &plan.taps[0], &plan.rounds[0], cols/8, s.PlaneLen, s.Stride, diagonal)
+				}
+			}
+			for r := 2 * pairs; r < s.Rows; r++ {
 				i := s.Base + r*s.Stride + c
-				switch {
-				case level == AVX512 && symmetric:
-					group = outerSymmetricRowAVX512(planes-done, &dw[0], &ddiag[0], &a[0], &b[0], scale, i, &s.Edge[0], &s.Offset[0], len(s.Edge), cols/16, s.PlaneLen)
-				case level == AVX512:
-					group = outerRowAVX512(planes-done, &dw[0], &ddiag[0], &a[0], &b[0], scale, i, &s.Edge[0], &s.Offset[0], len(s.Edge), cols/16, s.PlaneLen)
-				case symmetric:
-					group = outerSymmetricRowAVX2(planes-done, &dw[0], &ddiag[0], &a[0], &b[0], scale, i, &s.Edge[0], &s.Offset[0], len(s.Edge), cols/8, s.PlaneLen)
-				default:
-					group = outerRowAVX2(planes-done, &dw[0], &ddiag[0], &a[0], &b[0], scale, i, &s.Edge[0], &s.Offset[0], len(s.Edge), cols/8, s.PlaneLen)
+				if level == AVX512 {
+					group = outerRowAVX512(planes-done, &dw[0], &ddiag[0], &a[0], &b[0], scale, i, &s.Edge[0], &s.Offset[0], len(s.Edge), cols/16, s.PlaneLen, diagonal)
+				} else {
+					group = outerRowAVX2(planes-done, &dw[0], &ddiag[0], &a[0], &b[0], scale, i, &s.Edge[0], &s.Offset[0], len(s.Edge), cols/8, s.PlaneLen, diagonal)
 				}
 			}
 		}
 		done += group
 	}
-	return true
 }
 
 func distanceFast(s *Stencil, dst, g []float32, planes int) bool {
@@ -264,100 +281,106 @@ func applyPairAVX512(left int, dst, diag, w, x *float32, i int, taps, rounds *in
 	}
 }
 
-func outerRowAVX2(left int, dw, ddiag, a, b *float32, scale float32, i int, edges, offsets *int, taps, vecs, plane int) int {
+func outerRowAVX2(left int, dw, ddiag, a, b *float32, scale float32, i int, edges, offsets *int, taps, vecs, plane int, diagonal bool) int {
 	switch {
 	case left >= 6:
-		outerRow6AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow6AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 6
 	case left >= 5:
-		outerRow5AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow5AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 5
 	case left >= 4:
-		outerRow4AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow4AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 4
 	case left >= 3:
-		outerRow3AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow3AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 3
 	case left >= 2:
-		outerRow2AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow2AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 2
 	default:
-		outerRow1AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow1AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 1
 	}
 }
 
-func outerRowAVX512(left int, dw, ddiag, a, b *float32, scale float32, i int, edges, offsets *int, taps, vecs, plane int) int {
+func outerRowAVX512(left int, dw, ddiag, a, b *float32, scale float32, i int, edges, offsets *int, taps, vecs, plane int, diagonal bool) int {
 	switch {
+	case left >= 12:
+		outerRow12AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
+		return 12
 	case left >= 9:
-		outerRow9AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow9AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 9
 	case left >= 6:
-		outerRow6AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow6AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 6
 	case left >= 5:
-		outerRow5AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow5AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 5
 	case left >= 4:
-		outerRow4AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow4AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 4
 	case left >= 3:
-		outerRow3AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow3AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 3
 	case left >= 2:
-		outerRow2AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow2AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 2
 	default:
-		outerRow1AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerRow1AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane, diagonal)
 		return 1
 	}
 }
 
-func outerSymmetricRowAVX2(left int, dw, ddiag, a, b *float32, scale float32, i int, edges, offsets *int, taps, vecs, plane int) int {
+func outerPairAVX2(left int, dw, ddiag, a, b *float32, scale float32, i int, taps, rounds *int, vecs, plane, stride int, diagonal bool) int {
 	switch {
 	case left >= 6:
-		outerSymmetricRow6AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair6AVX2(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 6
 	case left >= 5:
-		outerSymmetricRow5AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair5AVX2(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 5
 	case left >= 4:
-		outerSymmetricRow4AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair4AVX2(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 4
 	case left >= 3:
-		outerSymmetricRow3AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair3AVX2(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 3
 	case left >= 2:
-		outerSymmetricRow2AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair2AVX2(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 2
 	default:
-		outerSymmetricRow1AVX2(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair1AVX2(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 1
 	}
 }
 
-func outerSymmetricRowAVX512(left int, dw, ddiag, a, b *float32, scale float32, i int, edges, offsets *int, taps, vecs, plane int) int {
+func outerPairAVX512(left int, dw, ddiag, a, b *float32, scale float32, i int, taps, rounds *int, vecs, plane, stride int, diagonal bool) int {
 	switch {
+	case left >= 12:
+		outerPair12AVX512(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
+		return 12
 	case left >= 9:
-		outerSymmetricRow9AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair9AVX512(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 9
 	case left >= 6:
-		outerSymmetricRow6AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair6AVX512(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 6
 	case left >= 5:
-		outerSymmetricRow5AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair5AVX512(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 5
 	case left >= 4:
-		outerSymmetricRow4AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair4AVX512(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 4
 	case left >= 3:
-		outerSymmetricRow3AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair3AVX512(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 3
 	case left >= 2:
-		outerSymmetricRow2AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair2AVX512(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 2
 	default:
-		outerSymmetricRow1AVX512(dw, ddiag, a, b, scale, i, edges, offsets, taps, vecs, plane)
+		outerPair1AVX512(dw, ddiag, a, b, scale, i, taps, rounds, vecs, plane, stride, diagonal)
 		return 1
 	}
 }

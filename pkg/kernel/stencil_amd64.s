@@ -1289,6 +1289,7 @@ tap89:
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         8(BX), R9
 	VMOVUPS      (CX)(R9*4), Y8
+	MOVQ         8(BX), R9
 	VMOVUPS      32(CX)(R9*4), Y9
 	VFNMADD231PS (R8), Y8, Y0
 	VFNMADD231PS 32(R8), Y9, Y1
@@ -1308,9 +1309,11 @@ tap91:
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         8(BX), R9
 	VMOVUPS      (CX)(R9*4), Y8
+	MOVQ         8(BX), R9
 	VMOVUPS      32(CX)(R9*4), Y9
 	MOVQ         16(BX), R9
 	VMOVUPS      (CX)(R9*4), Y10
+	MOVQ         16(BX), R9
 	VMOVUPS      32(CX)(R9*4), Y11
 	VMOVUPS      (R8), Y12
 	VFNMADD231PS Y12, Y8, Y0
@@ -1338,6 +1341,7 @@ tap93:
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         16(BX), R9
 	VMOVUPS      (CX)(R9*4), Y8
+	MOVQ         16(BX), R9
 	VMOVUPS      32(CX)(R9*4), Y9
 	VFNMADD231PS (R8), Y8, Y4
 	VFNMADD231PS 32(R8), Y9, Y5
@@ -1526,8 +1530,11 @@ tap109:
 	LEAQ         (DX)(DI*4), DI
 	MOVQ         8(AX), R8
 	VMOVUPS      (CX)(R8*4), Y8
+	MOVQ         8(AX), R8
 	VMOVUPS      32(CX)(R8*4), Y9
+	MOVQ         8(AX), R8
 	VMOVUPS      64(CX)(R8*4), Y10
+	MOVQ         8(AX), R8
 	VMOVUPS      96(CX)(R8*4), Y11
 	VFNMADD231PS (DI), Y8, Y0
 	VFNMADD231PS 32(DI), Y9, Y1
@@ -1547,13 +1554,19 @@ tap111:
 	LEAQ         (DX)(DI*4), DI
 	MOVQ         8(AX), R8
 	VMOVUPS      (CX)(R8*4), Y8
+	MOVQ         8(AX), R8
 	VMOVUPS      32(CX)(R8*4), Y9
+	MOVQ         8(AX), R8
 	VMOVUPS      64(CX)(R8*4), Y10
+	MOVQ         8(AX), R8
 	VMOVUPS      96(CX)(R8*4), Y11
 	MOVQ         16(AX), R8
 	VMOVUPS      (CX)(R8*4), Y12
+	MOVQ         16(AX), R8
 	VMOVUPS      32(CX)(R8*4), Y13
+	MOVQ         16(AX), R8
 	VMOVUPS      64(CX)(R8*4), Y14
+	MOVQ         16(AX), R8
 	VMOVUPS      96(CX)(R8*4), Y15
 	VMOVUPS      (DI), Y16
 	VFNMADD231PS Y16, Y8, Y0
@@ -1581,8 +1594,11 @@ tap113:
 	LEAQ         (DX)(DI*4), DI
 	MOVQ         16(AX), R8
 	VMOVUPS      (CX)(R8*4), Y8
+	MOVQ         16(AX), R8
 	VMOVUPS      32(CX)(R8*4), Y9
+	MOVQ         16(AX), R8
 	VMOVUPS      64(CX)(R8*4), Y10
+	MOVQ         16(AX), R8
 	VMOVUPS      96(CX)(R8*4), Y11
 	VFNMADD231PS (DI), Y8, Y4
 	VFNMADD231PS 32(DI), Y9, Y5
@@ -1706,79 +1722,80 @@ done116:
 	VZEROUPPER
 	RET
 
-// func outerRow6AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+// func outerRow6AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 // Requires: AVX, FMA3
-TEXT ·outerRow6AVX2(SB), NOSPLIT|NOFRAME, $0-88
+TEXT ·outerRow6AVX2(SB), NOSPLIT|NOFRAME, $0-89
 	MOVQ i+40(FP), AX
 	SHLQ $0x02, AX
+	MOVQ AX, i+40(FP)
 	MOVQ dw+0(FP), CX
-	MOVQ a+16(FP), DX
-	MOVQ b+24(FP), BX
+	MOVQ b+24(FP), DX
 	ADDQ AX, CX
 	ADDQ AX, DX
-	ADDQ AX, BX
-	MOVQ AX, i+40(FP)
 	MOVQ plane+80(FP), AX
 	SHLQ $0x02, AX
-	LEAQ (AX)(AX*2), SI
-	LEAQ (SI)(AX*2), DI
-	MOVQ taps+64(FP), R8
-	MOVQ edges+48(FP), R9
-	MOVQ offsets+56(FP), R10
-	LEAQ (R9)(R8*8), R9
-	LEAQ (R10)(R8*8), R10
-	NEGQ R8
-	MOVQ R8, taps+64(FP)
+	LEAQ (AX)(AX*2), BX
+	LEAQ (BX)(AX*2), SI
+	MOVQ taps+64(FP), DI
+	MOVQ edges+48(FP), R8
+	MOVQ offsets+56(FP), R9
+	LEAQ (R8)(DI*8), R8
+	LEAQ (R9)(DI*8), R9
+	NEGQ DI
+	MOVQ DI, taps+64(FP)
 
 one125:
 	CMPQ         vecs+72(FP), $+1
 	JL           done126
-	VMOVUPS      (DX), Y0
-	VMOVUPS      (DX)(AX*1), Y1
-	VMOVUPS      (DX)(AX*2), Y2
-	VMOVUPS      (DX)(SI*1), Y3
-	VMOVUPS      (DX)(AX*4), Y4
-	VMOVUPS      (DX)(DI*1), Y5
-	VMULPS       (BX), Y0, Y6
-	VFMADD231PS  (BX)(AX*1), Y1, Y6
-	VFMADD231PS  (BX)(AX*2), Y2, Y6
-	VFMADD231PS  (BX)(SI*1), Y3, Y6
-	VFMADD231PS  (BX)(AX*4), Y4, Y6
-	VFMADD231PS  (BX)(DI*1), Y5, Y6
-	VBROADCASTSS scale+32(FP), Y7
-	MOVQ         ddiag+8(FP), R8
-	ADDQ         i+40(FP), R8
-	VMOVUPS      (R8), Y8
-	VFMADD231PS  Y6, Y7, Y8
-	VMOVUPS      Y8, (R8)
-	MOVQ         taps+64(FP), R8
-	TESTQ        R8, R8
-	JZ           tapdone128
+	MOVQ         a+16(FP), DI
+	ADDQ         i+40(FP), DI
+	VMOVUPS      (DI), Y0
+	VMOVUPS      (DI)(AX*1), Y1
+	VMOVUPS      (DI)(AX*2), Y2
+	VMOVUPS      (DI)(BX*1), Y3
+	VMOVUPS      (DI)(AX*4), Y4
+	VMOVUPS      (DI)(SI*1), Y5
+	CMPB         diagonal+88(FP), $+0
+	JE           skip127
+	MOVQ         ddiag+8(FP), DI
+	ADDQ         i+40(FP), DI
+	VMULPS       (DX), Y0, Y6
+	VFMADD231PS  (DX)(AX*1), Y1, Y6
+	VFMADD231PS  (DX)(AX*2), Y2, Y6
+	VFMADD231PS  (DX)(BX*1), Y3, Y6
+	VFMADD231PS  (DX)(AX*4), Y4, Y6
+	VFMADD231PS  (DX)(SI*1), Y5, Y6
+	VBROADCASTSS scale+32(FP), Y8
+	VMOVUPS      (DI), Y7
+	VFMADD231PS  Y6, Y8, Y7
+	VMOVUPS      Y7, (DI)
 
-tap127:
-	MOVQ         (R9)(R8*8), R11
-	MOVQ         (R10)(R8*8), R12
-	SHLQ         $0x02, R12
-	LEAQ         (BX)(R12*1), R12
-	VMULPS       (R12), Y0, Y6
-	VFMADD231PS  (R12)(AX*1), Y1, Y6
-	VFMADD231PS  (R12)(AX*2), Y2, Y6
-	VFMADD231PS  (R12)(SI*1), Y3, Y6
-	VFMADD231PS  (R12)(AX*4), Y4, Y6
-	VFMADD231PS  (R12)(DI*1), Y5, Y6
-	LEAQ         (CX)(R11*4), R11
-	VBROADCASTSS scale+32(FP), Y7
-	VMOVUPS      (R11), Y8
-	VFNMADD231PS Y6, Y7, Y8
-	VMOVUPS      Y8, (R11)
-	INCQ         R8
-	JNZ          tap127
+skip127:
+	MOVQ  taps+64(FP), DI
+	TESTQ DI, DI
+	JZ    tapdone129
 
-tapdone128:
+tap128:
+	MOVQ         (R8)(DI*8), R10
+	MOVQ         (R9)(DI*8), R11
+	LEAQ         (DX)(R11*4), R11
+	VMULPS       (R11), Y0, Y6
+	VFMADD231PS  (R11)(AX*1), Y1, Y6
+	VFMADD231PS  (R11)(AX*2), Y2, Y6
+	VFMADD231PS  (R11)(BX*1), Y3, Y6
+	VFMADD231PS  (R11)(AX*4), Y4, Y6
+	VFMADD231PS  (R11)(SI*1), Y5, Y6
+	VBROADCASTSS scale+32(FP), Y8
+	VMOVUPS      (CX)(R10*4), Y7
+	VFNMADD231PS Y6, Y8, Y7
+	VMOVUPS      Y7, (CX)(R10*4)
+	INCQ         DI
+	JNZ          tap128
+
+tapdone129:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
-	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
 	JMP  one125
 
@@ -1786,330 +1803,250 @@ done126:
 	VZEROUPPER
 	RET
 
-// func outerSymmetricRow6AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+// func outerPair6AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 // Requires: AVX, FMA3
-TEXT ·outerSymmetricRow6AVX2(SB), NOSPLIT|NOFRAME, $0-88
+TEXT ·outerPair6AVX2(SB), NOSPLIT|NOFRAME, $0-89
 	MOVQ i+40(FP), AX
 	SHLQ $0x02, AX
+	MOVQ AX, i+40(FP)
 	MOVQ dw+0(FP), CX
-	MOVQ a+16(FP), DX
-	MOVQ b+24(FP), BX
+	MOVQ b+24(FP), DX
 	ADDQ AX, CX
 	ADDQ AX, DX
-	ADDQ AX, BX
-	MOVQ AX, i+40(FP)
-	MOVQ plane+80(FP), AX
+	MOVQ stride+80(FP), AX
 	SHLQ $0x02, AX
-	LEAQ (AX)(AX*2), SI
-	LEAQ (SI)(AX*2), DI
-	MOVQ taps+64(FP), R8
-	MOVQ edges+48(FP), R9
-	MOVQ offsets+56(FP), R10
-	LEAQ (R9)(R8*8), R9
-	LEAQ (R10)(R8*8), R10
-	NEGQ R8
-	MOVQ R8, taps+64(FP)
-
-one129:
-	CMPQ         vecs+72(FP), $+1
-	JL           done130
-	VMOVUPS      (DX), Y0
-	VMOVUPS      (DX)(AX*1), Y1
-	VMOVUPS      (DX)(AX*2), Y2
-	VMOVUPS      (DX)(SI*1), Y3
-	VMOVUPS      (DX)(AX*4), Y4
-	VMOVUPS      (DX)(DI*1), Y5
-	VMOVUPS      (BX), Y7
-	VMOVUPS      (BX)(AX*1), Y8
-	VMOVUPS      (BX)(AX*2), Y9
-	VMOVUPS      (BX)(SI*1), Y10
-	VMOVUPS      (BX)(AX*4), Y11
-	VMOVUPS      (BX)(DI*1), Y12
-	VMULPS       Y0, Y7, Y6
-	VFMADD231PS  Y1, Y8, Y6
-	VFMADD231PS  Y2, Y9, Y6
-	VFMADD231PS  Y3, Y10, Y6
-	VFMADD231PS  Y4, Y11, Y6
-	VFMADD231PS  Y5, Y12, Y6
-	VBROADCASTSS scale+32(FP), Y13
-	MOVQ         ddiag+8(FP), R8
-	ADDQ         i+40(FP), R8
-	VMOVUPS      (R8), Y14
-	VFMADD231PS  Y6, Y13, Y14
-	VMOVUPS      Y14, (R8)
-	MOVQ         taps+64(FP), R8
-	TESTQ        R8, R8
-	JZ           tapdone132
-
-tap131:
-	MOVQ         (R9)(R8*8), R11
-	MOVQ         (R10)(R8*8), R12
-	SHLQ         $0x02, R12
-	LEAQ         (BX)(R12*1), R13
-	VMULPS       (R13), Y0, Y6
-	VFMADD231PS  (R13)(AX*1), Y1, Y6
-	VFMADD231PS  (R13)(AX*2), Y2, Y6
-	VFMADD231PS  (R13)(SI*1), Y3, Y6
-	VFMADD231PS  (R13)(AX*4), Y4, Y6
-	VFMADD231PS  (R13)(DI*1), Y5, Y6
-	ADDQ         DX, R12
-	VMULPS       (R12), Y7, Y13
-	VFMADD231PS  (R12)(AX*1), Y8, Y13
-	VFMADD231PS  (R12)(AX*2), Y9, Y13
-	VFMADD231PS  (R12)(SI*1), Y10, Y13
-	VFMADD231PS  (R12)(AX*4), Y11, Y13
-	VFMADD231PS  (R12)(DI*1), Y12, Y13
-	VADDPS       Y13, Y6, Y6
-	LEAQ         (CX)(R11*4), R11
-	VBROADCASTSS scale+32(FP), Y13
-	VMOVUPS      (R11), Y14
-	VFNMADD231PS Y6, Y13, Y14
-	VMOVUPS      Y14, (R11)
-	INCQ         R8
-	JNZ          tap131
-
-tapdone132:
-	ADDQ $0x00000020, i+40(FP)
-	ADDQ $0x00000020, CX
-	ADDQ $0x00000020, DX
-	ADDQ $0x00000020, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one129
-
-done130:
-	VZEROUPPER
-	RET
-
-// func outerRow5AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, FMA3
-TEXT ·outerRow5AVX2(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ i+40(FP), AX
+	MOVQ AX, stride+80(FP)
+	MOVQ plane+72(FP), AX
 	SHLQ $0x02, AX
-	MOVQ dw+0(FP), CX
-	MOVQ a+16(FP), DX
-	MOVQ b+24(FP), BX
-	ADDQ AX, CX
-	ADDQ AX, DX
-	ADDQ AX, BX
-	MOVQ AX, i+40(FP)
-	MOVQ plane+80(FP), AX
-	SHLQ $0x02, AX
-	LEAQ (AX)(AX*2), SI
-	MOVQ taps+64(FP), DI
-	MOVQ edges+48(FP), R8
-	MOVQ offsets+56(FP), R9
-	LEAQ (R8)(DI*8), R8
-	LEAQ (R9)(DI*8), R9
-	NEGQ DI
-	MOVQ DI, taps+64(FP)
+	LEAQ (AX)(AX*2), BX
+	LEAQ (BX)(AX*2), SI
 
-one133:
-	CMPQ         vecs+72(FP), $+1
-	JL           done134
-	VMOVUPS      (DX), Y0
-	VMOVUPS      (DX)(AX*1), Y1
-	VMOVUPS      (DX)(AX*2), Y2
-	VMOVUPS      (DX)(SI*1), Y3
-	VMOVUPS      (DX)(AX*4), Y4
-	VMULPS       (BX), Y0, Y5
-	VFMADD231PS  (BX)(AX*1), Y1, Y5
-	VFMADD231PS  (BX)(AX*2), Y2, Y5
-	VFMADD231PS  (BX)(SI*1), Y3, Y5
-	VFMADD231PS  (BX)(AX*4), Y4, Y5
-	VBROADCASTSS scale+32(FP), Y6
+one130:
+	CMPQ         vecs+64(FP), $+1
+	JL           done131
+	MOVQ         a+16(FP), DI
+	ADDQ         i+40(FP), DI
+	VMOVUPS      (DI), Y0
+	VMOVUPS      (DI)(AX*1), Y1
+	VMOVUPS      (DI)(AX*2), Y2
+	VMOVUPS      (DI)(BX*1), Y3
+	VMOVUPS      (DI)(AX*4), Y4
+	VMOVUPS      (DI)(SI*1), Y5
+	MOVQ         a+16(FP), DI
+	ADDQ         i+40(FP), DI
+	ADDQ         stride+80(FP), DI
+	VMOVUPS      (DI), Y6
+	VMOVUPS      (DI)(AX*1), Y7
+	VMOVUPS      (DI)(AX*2), Y8
+	VMOVUPS      (DI)(BX*1), Y9
+	VMOVUPS      (DI)(AX*4), Y10
+	VMOVUPS      (DI)(SI*1), Y11
+	CMPB         diagonal+88(FP), $+0
+	JE           skip132
 	MOVQ         ddiag+8(FP), DI
 	ADDQ         i+40(FP), DI
-	VMOVUPS      (DI), Y7
-	VFMADD231PS  Y5, Y6, Y7
-	VMOVUPS      Y7, (DI)
-	MOVQ         taps+64(FP), DI
-	TESTQ        DI, DI
-	JZ           tapdone136
+	VMULPS       (DX), Y0, Y12
+	VFMADD231PS  (DX)(AX*1), Y1, Y12
+	VFMADD231PS  (DX)(AX*2), Y2, Y12
+	VFMADD231PS  (DX)(BX*1), Y3, Y12
+	VFMADD231PS  (DX)(AX*4), Y4, Y12
+	VFMADD231PS  (DX)(SI*1), Y5, Y12
+	VBROADCASTSS scale+32(FP), Y14
+	VMOVUPS      (DI), Y13
+	VFMADD231PS  Y12, Y14, Y13
+	VMOVUPS      Y13, (DI)
+	MOVQ         ddiag+8(FP), DI
+	ADDQ         i+40(FP), DI
+	ADDQ         stride+80(FP), DI
+	MOVQ         DX, R8
+	ADDQ         stride+80(FP), R8
+	VMULPS       (R8), Y6, Y12
+	VFMADD231PS  (R8)(AX*1), Y7, Y12
+	VFMADD231PS  (R8)(AX*2), Y8, Y12
+	VFMADD231PS  (R8)(BX*1), Y9, Y12
+	VFMADD231PS  (R8)(AX*4), Y10, Y12
+	VFMADD231PS  (R8)(SI*1), Y11, Y12
+	VBROADCASTSS scale+32(FP), Y14
+	VMOVUPS      (DI), Y13
+	VFMADD231PS  Y12, Y14, Y13
+	VMOVUPS      Y13, (DI)
+
+skip132:
+	MOVQ taps+48(FP), DI
+	MOVQ rounds+56(FP), R8
+
+round133:
+	MOVQ  (R8), R9
+	TESTQ R9, R9
+	JL    rounds134
+	JZ    skip136
 
 tap135:
-	MOVQ         (R8)(DI*8), R10
-	MOVQ         (R9)(DI*8), R11
-	SHLQ         $0x02, R11
-	LEAQ         (BX)(R11*1), R11
-	VMULPS       (R11), Y0, Y5
-	VFMADD231PS  (R11)(AX*1), Y1, Y5
-	VFMADD231PS  (R11)(AX*2), Y2, Y5
-	VFMADD231PS  (R11)(SI*1), Y3, Y5
-	VFMADD231PS  (R11)(AX*4), Y4, Y5
-	LEAQ         (CX)(R10*4), R10
-	VBROADCASTSS scale+32(FP), Y6
-	VMOVUPS      (R10), Y7
-	VFNMADD231PS Y5, Y6, Y7
-	VMOVUPS      Y7, (R10)
-	INCQ         DI
+	MOVQ         (DI), R10
+	LEAQ         (DX)(R10*4), R10
+	VMULPS       (R10), Y0, Y12
+	VFMADD231PS  (R10)(AX*1), Y1, Y12
+	VFMADD231PS  (R10)(AX*2), Y2, Y12
+	VFMADD231PS  (R10)(BX*1), Y3, Y12
+	VFMADD231PS  (R10)(AX*4), Y4, Y12
+	VFMADD231PS  (R10)(SI*1), Y5, Y12
+	MOVQ         8(DI), R10
+	VBROADCASTSS scale+32(FP), Y14
+	VMOVUPS      (CX)(R10*4), Y13
+	VFNMADD231PS Y12, Y14, Y13
+	VMOVUPS      Y13, (CX)(R10*4)
+	ADDQ         $+24, DI
+	DECQ         R9
 	JNZ          tap135
 
-tapdone136:
-	ADDQ $0x00000020, i+40(FP)
-	ADDQ $0x00000020, CX
-	ADDQ $0x00000020, DX
-	ADDQ $0x00000020, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one133
+skip136:
+	MOVQ  8(R8), R9
+	TESTQ R9, R9
+	JZ    skip138
 
-done134:
-	VZEROUPPER
-	RET
+tap137:
+	MOVQ         (DI), R10
+	LEAQ         (DX)(R10*4), R10
+	VMOVUPS      (R10), Y13
+	VMULPS       Y13, Y0, Y12
+	VMULPS       Y13, Y6, Y13
+	VMOVUPS      (R10)(AX*1), Y14
+	VFMADD231PS  Y14, Y1, Y12
+	VFMADD231PS  Y14, Y7, Y13
+	VMOVUPS      (R10)(AX*2), Y14
+	VFMADD231PS  Y14, Y2, Y12
+	VFMADD231PS  Y14, Y8, Y13
+	VMOVUPS      (R10)(BX*1), Y14
+	VFMADD231PS  Y14, Y3, Y12
+	VFMADD231PS  Y14, Y9, Y13
+	VMOVUPS      (R10)(AX*4), Y14
+	VFMADD231PS  Y14, Y4, Y12
+	VFMADD231PS  Y14, Y10, Y13
+	VMOVUPS      (R10)(SI*1), Y14
+	VFMADD231PS  Y14, Y5, Y12
+	VFMADD231PS  Y14, Y11, Y13
+	MOVQ         8(DI), R10
+	VBROADCASTSS scale+32(FP), Y15
+	VMOVUPS      (CX)(R10*4), Y14
+	VFNMADD231PS Y12, Y15, Y14
+	VMOVUPS      Y14, (CX)(R10*4)
+	MOVQ         16(DI), R10
+	VBROADCASTSS scale+32(FP), Y14
+	VMOVUPS      (CX)(R10*4), Y12
+	VFNMADD231PS Y13, Y14, Y12
+	VMOVUPS      Y12, (CX)(R10*4)
+	ADDQ         $+24, DI
+	DECQ         R9
+	JNZ          tap137
 
-// func outerSymmetricRow5AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, FMA3
-TEXT ·outerSymmetricRow5AVX2(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ i+40(FP), AX
-	SHLQ $0x02, AX
-	MOVQ dw+0(FP), CX
-	MOVQ a+16(FP), DX
-	MOVQ b+24(FP), BX
-	ADDQ AX, CX
-	ADDQ AX, DX
-	ADDQ AX, BX
-	MOVQ AX, i+40(FP)
-	MOVQ plane+80(FP), AX
-	SHLQ $0x02, AX
-	LEAQ (AX)(AX*2), SI
-	MOVQ taps+64(FP), DI
-	MOVQ edges+48(FP), R8
-	MOVQ offsets+56(FP), R9
-	LEAQ (R8)(DI*8), R8
-	LEAQ (R9)(DI*8), R9
-	NEGQ DI
-	MOVQ DI, taps+64(FP)
-
-one137:
-	CMPQ         vecs+72(FP), $+1
-	JL           done138
-	VMOVUPS      (DX), Y0
-	VMOVUPS      (DX)(AX*1), Y1
-	VMOVUPS      (DX)(AX*2), Y2
-	VMOVUPS      (DX)(SI*1), Y3
-	VMOVUPS      (DX)(AX*4), Y4
-	VMOVUPS      (BX), Y6
-	VMOVUPS      (BX)(AX*1), Y7
-	VMOVUPS      (BX)(AX*2), Y8
-	VMOVUPS      (BX)(SI*1), Y9
-	VMOVUPS      (BX)(AX*4), Y10
-	VMULPS       Y0, Y6, Y5
-	VFMADD231PS  Y1, Y7, Y5
-	VFMADD231PS  Y2, Y8, Y5
-	VFMADD231PS  Y3, Y9, Y5
-	VFMADD231PS  Y4, Y10, Y5
-	VBROADCASTSS scale+32(FP), Y11
-	MOVQ         ddiag+8(FP), DI
-	ADDQ         i+40(FP), DI
-	VMOVUPS      (DI), Y12
-	VFMADD231PS  Y5, Y11, Y12
-	VMOVUPS      Y12, (DI)
-	MOVQ         taps+64(FP), DI
-	TESTQ        DI, DI
-	JZ           tapdone140
+skip138:
+	MOVQ  16(R8), R9
+	TESTQ R9, R9
+	JZ    skip140
 
 tap139:
-	MOVQ         (R8)(DI*8), R10
-	MOVQ         (R9)(DI*8), R11
-	SHLQ         $0x02, R11
-	LEAQ         (BX)(R11*1), R12
-	VMULPS       (R12), Y0, Y5
-	VFMADD231PS  (R12)(AX*1), Y1, Y5
-	VFMADD231PS  (R12)(AX*2), Y2, Y5
-	VFMADD231PS  (R12)(SI*1), Y3, Y5
-	VFMADD231PS  (R12)(AX*4), Y4, Y5
-	ADDQ         DX, R11
-	VMULPS       (R11), Y6, Y11
-	VFMADD231PS  (R11)(AX*1), Y7, Y11
-	VFMADD231PS  (R11)(AX*2), Y8, Y11
-	VFMADD231PS  (R11)(SI*1), Y9, Y11
-	VFMADD231PS  (R11)(AX*4), Y10, Y11
-	VADDPS       Y11, Y5, Y5
-	LEAQ         (CX)(R10*4), R10
-	VBROADCASTSS scale+32(FP), Y11
-	VMOVUPS      (R10), Y12
-	VFNMADD231PS Y5, Y11, Y12
-	VMOVUPS      Y12, (R10)
-	INCQ         DI
+	MOVQ         (DI), R10
+	LEAQ         (DX)(R10*4), R10
+	VMULPS       (R10), Y6, Y12
+	VFMADD231PS  (R10)(AX*1), Y7, Y12
+	VFMADD231PS  (R10)(AX*2), Y8, Y12
+	VFMADD231PS  (R10)(BX*1), Y9, Y12
+	VFMADD231PS  (R10)(AX*4), Y10, Y12
+	VFMADD231PS  (R10)(SI*1), Y11, Y12
+	MOVQ         16(DI), R10
+	VBROADCASTSS scale+32(FP), Y14
+	VMOVUPS      (CX)(R10*4), Y13
+	VFNMADD231PS Y12, Y14, Y13
+	VMOVUPS      Y13, (CX)(R10*4)
+	ADDQ         $+24, DI
+	DECQ         R9
 	JNZ          tap139
 
-tapdone140:
+skip140:
+	ADDQ $+24, R8
+	JMP  round133
+
+rounds134:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
-	ADDQ $0x00000020, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one137
+	SUBQ $+1, vecs+64(FP)
+	JMP  one130
 
-done138:
+done131:
 	VZEROUPPER
 	RET
 
-// func outerRow4AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+// func outerRow5AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 // Requires: AVX, FMA3
-TEXT ·outerRow4AVX2(SB), NOSPLIT|NOFRAME, $0-88
+TEXT ·outerRow5AVX2(SB), NOSPLIT|NOFRAME, $0-89
 	MOVQ i+40(FP), AX
 	SHLQ $0x02, AX
+	MOVQ AX, i+40(FP)
 	MOVQ dw+0(FP), CX
-	MOVQ a+16(FP), DX
-	MOVQ b+24(FP), BX
+	MOVQ b+24(FP), DX
 	ADDQ AX, CX
 	ADDQ AX, DX
-	ADDQ AX, BX
-	MOVQ AX, i+40(FP)
 	MOVQ plane+80(FP), AX
 	SHLQ $0x02, AX
-	LEAQ (AX)(AX*2), SI
-	MOVQ taps+64(FP), DI
-	MOVQ edges+48(FP), R8
-	MOVQ offsets+56(FP), R9
-	LEAQ (R8)(DI*8), R8
-	LEAQ (R9)(DI*8), R9
-	NEGQ DI
-	MOVQ DI, taps+64(FP)
+	LEAQ (AX)(AX*2), BX
+	MOVQ taps+64(FP), SI
+	MOVQ edges+48(FP), DI
+	MOVQ offsets+56(FP), R8
+	LEAQ (DI)(SI*8), DI
+	LEAQ (R8)(SI*8), R8
+	NEGQ SI
+	MOVQ SI, taps+64(FP)
 
 one141:
 	CMPQ         vecs+72(FP), $+1
 	JL           done142
-	VMOVUPS      (DX), Y0
-	VMOVUPS      (DX)(AX*1), Y1
-	VMOVUPS      (DX)(AX*2), Y2
-	VMOVUPS      (DX)(SI*1), Y3
-	VMULPS       (BX), Y0, Y4
-	VFMADD231PS  (BX)(AX*1), Y1, Y4
-	VFMADD231PS  (BX)(AX*2), Y2, Y4
-	VFMADD231PS  (BX)(SI*1), Y3, Y4
-	VBROADCASTSS scale+32(FP), Y5
-	MOVQ         ddiag+8(FP), DI
-	ADDQ         i+40(FP), DI
-	VMOVUPS      (DI), Y6
-	VFMADD231PS  Y4, Y5, Y6
-	VMOVUPS      Y6, (DI)
-	MOVQ         taps+64(FP), DI
-	TESTQ        DI, DI
-	JZ           tapdone144
+	MOVQ         a+16(FP), SI
+	ADDQ         i+40(FP), SI
+	VMOVUPS      (SI), Y0
+	VMOVUPS      (SI)(AX*1), Y1
+	VMOVUPS      (SI)(AX*2), Y2
+	VMOVUPS      (SI)(BX*1), Y3
+	VMOVUPS      (SI)(AX*4), Y4
+	CMPB         diagonal+88(FP), $+0
+	JE           skip143
+	MOVQ         ddiag+8(FP), SI
+	ADDQ         i+40(FP), SI
+	VMULPS       (DX), Y0, Y5
+	VFMADD231PS  (DX)(AX*1), Y1, Y5
+	VFMADD231PS  (DX)(AX*2), Y2, Y5
+	VFMADD231PS  (DX)(BX*1), Y3, Y5
+	VFMADD231PS  (DX)(AX*4), Y4, Y5
+	VBROADCASTSS scale+32(FP), Y7
+	VMOVUPS      (SI), Y6
+	VFMADD231PS  Y5, Y7, Y6
+	VMOVUPS      Y6, (SI)
 
-tap143:
-	MOVQ         (R8)(DI*8), R10
-	MOVQ         (R9)(DI*8), R11
-	SHLQ         $0x02, R11
-	LEAQ         (BX)(R11*1), R11
-	VMULPS       (R11), Y0, Y4
-	VFMADD231PS  (R11)(AX*1), Y1, Y4
-	VFMADD231PS  (R11)(AX*2), Y2, Y4
-	VFMADD231PS  (R11)(SI*1), Y3, Y4
-	LEAQ         (CX)(R10*4), R10
-	VBROADCASTSS scale+32(FP), Y5
-	VMOVUPS      (R10), Y6
-	VFNMADD231PS Y4, Y5, Y6
-	VMOVUPS      Y6, (R10)
-	INCQ         DI
-	JNZ          tap143
+skip143:
+	MOVQ  taps+64(FP), SI
+	TESTQ SI, SI
+	JZ    tapdone145
 
-tapdone144:
+tap144:
+	MOVQ         (DI)(SI*8), R9
+	MOVQ         (R8)(SI*8), R10
+	LEAQ         (DX)(R10*4), R10
+	VMULPS       (R10), Y0, Y5
+	VFMADD231PS  (R10)(AX*1), Y1, Y5
+	VFMADD231PS  (R10)(AX*2), Y2, Y5
+	VFMADD231PS  (R10)(BX*1), Y3, Y5
+	VFMADD231PS  (R10)(AX*4), Y4, Y5
+	VBROADCASTSS scale+32(FP), Y7
+	VMOVUPS      (CX)(R9*4), Y6
+	VFNMADD231PS Y5, Y7, Y6
+	VMOVUPS      Y6, (CX)(R9*4)
+	INCQ         SI
+	JNZ          tap144
+
+tapdone145:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
-	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
 	JMP  one141
 
@@ -2117,249 +2054,183 @@ done142:
 	VZEROUPPER
 	RET
 
-// func outerSymmetricRow4AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+// func outerPair5AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 // Requires: AVX, FMA3
-TEXT ·outerSymmetricRow4AVX2(SB), NOSPLIT|NOFRAME, $0-88
+TEXT ·outerPair5AVX2(SB), NOSPLIT|NOFRAME, $0-89
 	MOVQ i+40(FP), AX
 	SHLQ $0x02, AX
+	MOVQ AX, i+40(FP)
 	MOVQ dw+0(FP), CX
-	MOVQ a+16(FP), DX
-	MOVQ b+24(FP), BX
+	MOVQ b+24(FP), DX
 	ADDQ AX, CX
 	ADDQ AX, DX
-	ADDQ AX, BX
-	MOVQ AX, i+40(FP)
-	MOVQ plane+80(FP), AX
+	MOVQ stride+80(FP), AX
 	SHLQ $0x02, AX
-	LEAQ (AX)(AX*2), SI
-	MOVQ taps+64(FP), DI
-	MOVQ edges+48(FP), R8
-	MOVQ offsets+56(FP), R9
-	LEAQ (R8)(DI*8), R8
-	LEAQ (R9)(DI*8), R9
-	NEGQ DI
-	MOVQ DI, taps+64(FP)
-
-one145:
-	CMPQ         vecs+72(FP), $+1
-	JL           done146
-	VMOVUPS      (DX), Y0
-	VMOVUPS      (DX)(AX*1), Y1
-	VMOVUPS      (DX)(AX*2), Y2
-	VMOVUPS      (DX)(SI*1), Y3
-	VMOVUPS      (BX), Y5
-	VMOVUPS      (BX)(AX*1), Y6
-	VMOVUPS      (BX)(AX*2), Y7
-	VMOVUPS      (BX)(SI*1), Y8
-	VMULPS       Y0, Y5, Y4
-	VFMADD231PS  Y1, Y6, Y4
-	VFMADD231PS  Y2, Y7, Y4
-	VFMADD231PS  Y3, Y8, Y4
-	VBROADCASTSS scale+32(FP), Y9
-	MOVQ         ddiag+8(FP), DI
-	ADDQ         i+40(FP), DI
-	VMOVUPS      (DI), Y10
-	VFMADD231PS  Y4, Y9, Y10
-	VMOVUPS      Y10, (DI)
-	MOVQ         taps+64(FP), DI
-	TESTQ        DI, DI
-	JZ           tapdone148
-
-tap147:
-	MOVQ         (R8)(DI*8), R10
-	MOVQ         (R9)(DI*8), R11
-	SHLQ         $0x02, R11
-	LEAQ         (BX)(R11*1), R12
-	VMULPS       (R12), Y0, Y4
-	VFMADD231PS  (R12)(AX*1), Y1, Y4
-	VFMADD231PS  (R12)(AX*2), Y2, Y4
-	VFMADD231PS  (R12)(SI*1), Y3, Y4
-	ADDQ         DX, R11
-	VMULPS       (R11), Y5, Y9
-	VFMADD231PS  (R11)(AX*1), Y6, Y9
-	VFMADD231PS  (R11)(AX*2), Y7, Y9
-	VFMADD231PS  (R11)(SI*1), Y8, Y9
-	VADDPS       Y9, Y4, Y4
-	LEAQ         (CX)(R10*4), R10
-	VBROADCASTSS scale+32(FP), Y9
-	VMOVUPS      (R10), Y10
-	VFNMADD231PS Y4, Y9, Y10
-	VMOVUPS      Y10, (R10)
-	INCQ         DI
-	JNZ          tap147
-
-tapdone148:
-	ADDQ $0x00000020, i+40(FP)
-	ADDQ $0x00000020, CX
-	ADDQ $0x00000020, DX
-	ADDQ $0x00000020, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one145
-
-done146:
-	VZEROUPPER
-	RET
-
-// func outerRow3AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, FMA3
-TEXT ·outerRow3AVX2(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ i+40(FP), AX
+	MOVQ AX, stride+80(FP)
+	MOVQ plane+72(FP), AX
 	SHLQ $0x02, AX
-	MOVQ dw+0(FP), CX
-	MOVQ a+16(FP), DX
-	MOVQ b+24(FP), BX
-	ADDQ AX, CX
-	ADDQ AX, DX
-	ADDQ AX, BX
-	MOVQ AX, i+40(FP)
-	MOVQ plane+80(FP), AX
-	SHLQ $0x02, AX
-	MOVQ taps+64(FP), SI
-	MOVQ edges+48(FP), DI
-	MOVQ offsets+56(FP), R8
-	LEAQ (DI)(SI*8), DI
-	LEAQ (R8)(SI*8), R8
-	NEGQ SI
-	MOVQ SI, taps+64(FP)
+	LEAQ (AX)(AX*2), BX
 
-one149:
-	CMPQ         vecs+72(FP), $+1
-	JL           done150
-	VMOVUPS      (DX), Y0
-	VMOVUPS      (DX)(AX*1), Y1
-	VMOVUPS      (DX)(AX*2), Y2
-	VMULPS       (BX), Y0, Y3
-	VFMADD231PS  (BX)(AX*1), Y1, Y3
-	VFMADD231PS  (BX)(AX*2), Y2, Y3
-	VBROADCASTSS scale+32(FP), Y4
+one146:
+	CMPQ         vecs+64(FP), $+1
+	JL           done147
+	MOVQ         a+16(FP), SI
+	ADDQ         i+40(FP), SI
+	VMOVUPS      (SI), Y0
+	VMOVUPS      (SI)(AX*1), Y1
+	VMOVUPS      (SI)(AX*2), Y2
+	VMOVUPS      (SI)(BX*1), Y3
+	VMOVUPS      (SI)(AX*4), Y4
+	MOVQ         a+16(FP), SI
+	ADDQ         i+40(FP), SI
+	ADDQ         stride+80(FP), SI
+	VMOVUPS      (SI), Y5
+	VMOVUPS      (SI)(AX*1), Y6
+	VMOVUPS      (SI)(AX*2), Y7
+	VMOVUPS      (SI)(BX*1), Y8
+	VMOVUPS      (SI)(AX*4), Y9
+	CMPB         diagonal+88(FP), $+0
+	JE           skip148
 	MOVQ         ddiag+8(FP), SI
 	ADDQ         i+40(FP), SI
-	VMOVUPS      (SI), Y5
-	VFMADD231PS  Y3, Y4, Y5
-	VMOVUPS      Y5, (SI)
-	MOVQ         taps+64(FP), SI
-	TESTQ        SI, SI
-	JZ           tapdone152
+	VMULPS       (DX), Y0, Y10
+	VFMADD231PS  (DX)(AX*1), Y1, Y10
+	VFMADD231PS  (DX)(AX*2), Y2, Y10
+	VFMADD231PS  (DX)(BX*1), Y3, Y10
+	VFMADD231PS  (DX)(AX*4), Y4, Y10
+	VBROADCASTSS scale+32(FP), Y12
+	VMOVUPS      (SI), Y11
+	VFMADD231PS  Y10, Y12, Y11
+	VMOVUPS      Y11, (SI)
+	MOVQ         ddiag+8(FP), SI
+	ADDQ         i+40(FP), SI
+	ADDQ         stride+80(FP), SI
+	MOVQ         DX, DI
+	ADDQ         stride+80(FP), DI
+	VMULPS       (DI), Y5, Y10
+	VFMADD231PS  (DI)(AX*1), Y6, Y10
+	VFMADD231PS  (DI)(AX*2), Y7, Y10
+	VFMADD231PS  (DI)(BX*1), Y8, Y10
+	VFMADD231PS  (DI)(AX*4), Y9, Y10
+	VBROADCASTSS scale+32(FP), Y12
+	VMOVUPS      (SI), Y11
+	VFMADD231PS  Y10, Y12, Y11
+	VMOVUPS      Y11, (SI)
+
+skip148:
+	MOVQ taps+48(FP), SI
+	MOVQ rounds+56(FP), DI
+
+round149:
+	MOVQ  (DI), R8
+	TESTQ R8, R8
+	JL    rounds150
+	JZ    skip152
 
 tap151:
-	MOVQ         (DI)(SI*8), R9
-	MOVQ         (R8)(SI*8), R10
-	SHLQ         $0x02, R10
-	LEAQ         (BX)(R10*1), R10
-	VMULPS       (R10), Y0, Y3
-	VFMADD231PS  (R10)(AX*1), Y1, Y3
-	VFMADD231PS  (R10)(AX*2), Y2, Y3
-	LEAQ         (CX)(R9*4), R9
-	VBROADCASTSS scale+32(FP), Y4
-	VMOVUPS      (R9), Y5
-	VFNMADD231PS Y3, Y4, Y5
-	VMOVUPS      Y5, (R9)
-	INCQ         SI
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	VMULPS       (R9), Y0, Y10
+	VFMADD231PS  (R9)(AX*1), Y1, Y10
+	VFMADD231PS  (R9)(AX*2), Y2, Y10
+	VFMADD231PS  (R9)(BX*1), Y3, Y10
+	VFMADD231PS  (R9)(AX*4), Y4, Y10
+	MOVQ         8(SI), R9
+	VBROADCASTSS scale+32(FP), Y12
+	VMOVUPS      (CX)(R9*4), Y11
+	VFNMADD231PS Y10, Y12, Y11
+	VMOVUPS      Y11, (CX)(R9*4)
+	ADDQ         $+24, SI
+	DECQ         R8
 	JNZ          tap151
 
-tapdone152:
-	ADDQ $0x00000020, i+40(FP)
-	ADDQ $0x00000020, CX
-	ADDQ $0x00000020, DX
-	ADDQ $0x00000020, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one149
+skip152:
+	MOVQ  8(DI), R8
+	TESTQ R8, R8
+	JZ    skip154
 
-done150:
-	VZEROUPPER
-	RET
+tap153:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	VMOVUPS      (R9), Y11
+	VMULPS       Y11, Y0, Y10
+	VMULPS       Y11, Y5, Y11
+	VMOVUPS      (R9)(AX*1), Y12
+	VFMADD231PS  Y12, Y1, Y10
+	VFMADD231PS  Y12, Y6, Y11
+	VMOVUPS      (R9)(AX*2), Y12
+	VFMADD231PS  Y12, Y2, Y10
+	VFMADD231PS  Y12, Y7, Y11
+	VMOVUPS      (R9)(BX*1), Y12
+	VFMADD231PS  Y12, Y3, Y10
+	VFMADD231PS  Y12, Y8, Y11
+	VMOVUPS      (R9)(AX*4), Y12
+	VFMADD231PS  Y12, Y4, Y10
+	VFMADD231PS  Y12, Y9, Y11
+	MOVQ         8(SI), R9
+	VBROADCASTSS scale+32(FP), Y13
+	VMOVUPS      (CX)(R9*4), Y12
+	VFNMADD231PS Y10, Y13, Y12
+	VMOVUPS      Y12, (CX)(R9*4)
+	MOVQ         16(SI), R9
+	VBROADCASTSS scale+32(FP), Y12
+	VMOVUPS      (CX)(R9*4), Y10
+	VFNMADD231PS Y11, Y12, Y10
+	VMOVUPS      Y10, (CX)(R9*4)
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap153
 
-// func outerSymmetricRow3AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, FMA3
-TEXT ·outerSymmetricRow3AVX2(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ i+40(FP), AX
-	SHLQ $0x02, AX
-	MOVQ dw+0(FP), CX
-	MOVQ a+16(FP), DX
-	MOVQ b+24(FP), BX
-	ADDQ AX, CX
-	ADDQ AX, DX
-	ADDQ AX, BX
-	MOVQ AX, i+40(FP)
-	MOVQ plane+80(FP), AX
-	SHLQ $0x02, AX
-	MOVQ taps+64(FP), SI
-	MOVQ edges+48(FP), DI
-	MOVQ offsets+56(FP), R8
-	LEAQ (DI)(SI*8), DI
-	LEAQ (R8)(SI*8), R8
-	NEGQ SI
-	MOVQ SI, taps+64(FP)
-
-one153:
-	CMPQ         vecs+72(FP), $+1
-	JL           done154
-	VMOVUPS      (DX), Y0
-	VMOVUPS      (DX)(AX*1), Y1
-	VMOVUPS      (DX)(AX*2), Y2
-	VMOVUPS      (BX), Y4
-	VMOVUPS      (BX)(AX*1), Y5
-	VMOVUPS      (BX)(AX*2), Y6
-	VMULPS       Y0, Y4, Y3
-	VFMADD231PS  Y1, Y5, Y3
-	VFMADD231PS  Y2, Y6, Y3
-	VBROADCASTSS scale+32(FP), Y7
-	MOVQ         ddiag+8(FP), SI
-	ADDQ         i+40(FP), SI
-	VMOVUPS      (SI), Y8
-	VFMADD231PS  Y3, Y7, Y8
-	VMOVUPS      Y8, (SI)
-	MOVQ         taps+64(FP), SI
-	TESTQ        SI, SI
-	JZ           tapdone156
+skip154:
+	MOVQ  16(DI), R8
+	TESTQ R8, R8
+	JZ    skip156
 
 tap155:
-	MOVQ         (DI)(SI*8), R9
-	MOVQ         (R8)(SI*8), R10
-	SHLQ         $0x02, R10
-	LEAQ         (BX)(R10*1), R11
-	VMULPS       (R11), Y0, Y3
-	VFMADD231PS  (R11)(AX*1), Y1, Y3
-	VFMADD231PS  (R11)(AX*2), Y2, Y3
-	ADDQ         DX, R10
-	VMULPS       (R10), Y4, Y7
-	VFMADD231PS  (R10)(AX*1), Y5, Y7
-	VFMADD231PS  (R10)(AX*2), Y6, Y7
-	VADDPS       Y7, Y3, Y3
-	LEAQ         (CX)(R9*4), R9
-	VBROADCASTSS scale+32(FP), Y7
-	VMOVUPS      (R9), Y8
-	VFNMADD231PS Y3, Y7, Y8
-	VMOVUPS      Y8, (R9)
-	INCQ         SI
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	VMULPS       (R9), Y5, Y10
+	VFMADD231PS  (R9)(AX*1), Y6, Y10
+	VFMADD231PS  (R9)(AX*2), Y7, Y10
+	VFMADD231PS  (R9)(BX*1), Y8, Y10
+	VFMADD231PS  (R9)(AX*4), Y9, Y10
+	MOVQ         16(SI), R9
+	VBROADCASTSS scale+32(FP), Y12
+	VMOVUPS      (CX)(R9*4), Y11
+	VFNMADD231PS Y10, Y12, Y11
+	VMOVUPS      Y11, (CX)(R9*4)
+	ADDQ         $+24, SI
+	DECQ         R8
 	JNZ          tap155
 
-tapdone156:
+skip156:
+	ADDQ $+24, DI
+	JMP  round149
+
+rounds150:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
-	ADDQ $0x00000020, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one153
+	SUBQ $+1, vecs+64(FP)
+	JMP  one146
 
-done154:
+done147:
 	VZEROUPPER
 	RET
 
-// func outerRow2AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+// func outerRow4AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 // Requires: AVX, FMA3
-TEXT ·outerRow2AVX2(SB), NOSPLIT|NOFRAME, $0-88
+TEXT ·outerRow4AVX2(SB), NOSPLIT|NOFRAME, $0-89
 	MOVQ i+40(FP), AX
 	SHLQ $0x02, AX
+	MOVQ AX, i+40(FP)
 	MOVQ dw+0(FP), CX
-	MOVQ a+16(FP), DX
-	MOVQ b+24(FP), BX
+	MOVQ b+24(FP), DX
 	ADDQ AX, CX
 	ADDQ AX, DX
-	ADDQ AX, BX
-	MOVQ AX, i+40(FP)
 	MOVQ plane+80(FP), AX
 	SHLQ $0x02, AX
+	LEAQ (AX)(AX*2), BX
 	MOVQ taps+64(FP), SI
 	MOVQ edges+48(FP), DI
 	MOVQ offsets+56(FP), R8
@@ -2371,40 +2242,49 @@ TEXT ·outerRow2AVX2(SB), NOSPLIT|NOFRAME, $0-88
 one157:
 	CMPQ         vecs+72(FP), $+1
 	JL           done158
-	VMOVUPS      (DX), Y0
-	VMOVUPS      (DX)(AX*1), Y1
-	VMULPS       (BX), Y0, Y2
-	VFMADD231PS  (BX)(AX*1), Y1, Y2
-	VBROADCASTSS scale+32(FP), Y3
+	MOVQ         a+16(FP), SI
+	ADDQ         i+40(FP), SI
+	VMOVUPS      (SI), Y0
+	VMOVUPS      (SI)(AX*1), Y1
+	VMOVUPS      (SI)(AX*2), Y2
+	VMOVUPS      (SI)(BX*1), Y3
+	CMPB         diagonal+88(FP), $+0
+	JE           skip159
 	MOVQ         ddiag+8(FP), SI
 	ADDQ         i+40(FP), SI
-	VMOVUPS      (SI), Y4
-	VFMADD231PS  Y2, Y3, Y4
-	VMOVUPS      Y4, (SI)
-	MOVQ         taps+64(FP), SI
-	TESTQ        SI, SI
-	JZ           tapdone160
+	VMULPS       (DX), Y0, Y4
+	VFMADD231PS  (DX)(AX*1), Y1, Y4
+	VFMADD231PS  (DX)(AX*2), Y2, Y4
+	VFMADD231PS  (DX)(BX*1), Y3, Y4
+	VBROADCASTSS scale+32(FP), Y6
+	VMOVUPS      (SI), Y5
+	VFMADD231PS  Y4, Y6, Y5
+	VMOVUPS      Y5, (SI)
 
-tap159:
+skip159:
+	MOVQ  taps+64(FP), SI
+	TESTQ SI, SI
+	JZ    tapdone161
+
+tap160:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
-	SHLQ         $0x02, R10
-	LEAQ         (BX)(R10*1), R10
-	VMULPS       (R10), Y0, Y2
-	VFMADD231PS  (R10)(AX*1), Y1, Y2
-	LEAQ         (CX)(R9*4), R9
-	VBROADCASTSS scale+32(FP), Y3
-	VMOVUPS      (R9), Y4
-	VFNMADD231PS Y2, Y3, Y4
-	VMOVUPS      Y4, (R9)
+	LEAQ         (DX)(R10*4), R10
+	VMULPS       (R10), Y0, Y4
+	VFMADD231PS  (R10)(AX*1), Y1, Y4
+	VFMADD231PS  (R10)(AX*2), Y2, Y4
+	VFMADD231PS  (R10)(BX*1), Y3, Y4
+	VBROADCASTSS scale+32(FP), Y6
+	VMOVUPS      (CX)(R9*4), Y5
+	VFNMADD231PS Y4, Y6, Y5
+	VMOVUPS      Y5, (CX)(R9*4)
 	INCQ         SI
-	JNZ          tap159
+	JNZ          tap160
 
-tapdone160:
+tapdone161:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
-	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
 	JMP  one157
 
@@ -2412,205 +2292,767 @@ done158:
 	VZEROUPPER
 	RET
 
-// func outerSymmetricRow2AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+// func outerPair4AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 // Requires: AVX, FMA3
-TEXT ·outerSymmetricRow2AVX2(SB), NOSPLIT|NOFRAME, $0-88
+TEXT ·outerPair4AVX2(SB), NOSPLIT|NOFRAME, $0-89
 	MOVQ i+40(FP), AX
 	SHLQ $0x02, AX
+	MOVQ AX, i+40(FP)
 	MOVQ dw+0(FP), CX
-	MOVQ a+16(FP), DX
-	MOVQ b+24(FP), BX
+	MOVQ b+24(FP), DX
 	ADDQ AX, CX
 	ADDQ AX, DX
-	ADDQ AX, BX
-	MOVQ AX, i+40(FP)
-	MOVQ plane+80(FP), AX
+	MOVQ stride+80(FP), AX
 	SHLQ $0x02, AX
-	MOVQ taps+64(FP), SI
-	MOVQ edges+48(FP), DI
-	MOVQ offsets+56(FP), R8
-	LEAQ (DI)(SI*8), DI
-	LEAQ (R8)(SI*8), R8
-	NEGQ SI
-	MOVQ SI, taps+64(FP)
+	MOVQ AX, stride+80(FP)
+	MOVQ plane+72(FP), AX
+	SHLQ $0x02, AX
+	LEAQ (AX)(AX*2), BX
 
-one161:
-	CMPQ         vecs+72(FP), $+1
-	JL           done162
-	VMOVUPS      (DX), Y0
-	VMOVUPS      (DX)(AX*1), Y1
-	VMOVUPS      (BX), Y3
-	VMOVUPS      (BX)(AX*1), Y4
-	VMULPS       Y0, Y3, Y2
-	VFMADD231PS  Y1, Y4, Y2
-	VBROADCASTSS scale+32(FP), Y5
+one162:
+	CMPQ         vecs+64(FP), $+1
+	JL           done163
+	MOVQ         a+16(FP), SI
+	ADDQ         i+40(FP), SI
+	VMOVUPS      (SI), Y0
+	VMOVUPS      (SI)(AX*1), Y1
+	VMOVUPS      (SI)(AX*2), Y2
+	VMOVUPS      (SI)(BX*1), Y3
+	MOVQ         a+16(FP), SI
+	ADDQ         i+40(FP), SI
+	ADDQ         stride+80(FP), SI
+	VMOVUPS      (SI), Y4
+	VMOVUPS      (SI)(AX*1), Y5
+	VMOVUPS      (SI)(AX*2), Y6
+	VMOVUPS      (SI)(BX*1), Y7
+	CMPB         diagonal+88(FP), $+0
+	JE           skip164
 	MOVQ         ddiag+8(FP), SI
 	ADDQ         i+40(FP), SI
-	VMOVUPS      (SI), Y6
-	VFMADD231PS  Y2, Y5, Y6
-	VMOVUPS      Y6, (SI)
-	MOVQ         taps+64(FP), SI
-	TESTQ        SI, SI
-	JZ           tapdone164
+	VMULPS       (DX), Y0, Y8
+	VFMADD231PS  (DX)(AX*1), Y1, Y8
+	VFMADD231PS  (DX)(AX*2), Y2, Y8
+	VFMADD231PS  (DX)(BX*1), Y3, Y8
+	VBROADCASTSS scale+32(FP), Y10
+	VMOVUPS      (SI), Y9
+	VFMADD231PS  Y8, Y10, Y9
+	VMOVUPS      Y9, (SI)
+	MOVQ         ddiag+8(FP), SI
+	ADDQ         i+40(FP), SI
+	ADDQ         stride+80(FP), SI
+	MOVQ         DX, DI
+	ADDQ         stride+80(FP), DI
+	VMULPS       (DI), Y4, Y8
+	VFMADD231PS  (DI)(AX*1), Y5, Y8
+	VFMADD231PS  (DI)(AX*2), Y6, Y8
+	VFMADD231PS  (DI)(BX*1), Y7, Y8
+	VBROADCASTSS scale+32(FP), Y10
+	VMOVUPS      (SI), Y9
+	VFMADD231PS  Y8, Y10, Y9
+	VMOVUPS      Y9, (SI)
 
-tap163:
-	MOVQ         (DI)(SI*8), R9
-	MOVQ         (R8)(SI*8), R10
-	SHLQ         $0x02, R10
-	LEAQ         (BX)(R10*1), R11
-	VMULPS       (R11), Y0, Y2
-	VFMADD231PS  (R11)(AX*1), Y1, Y2
-	ADDQ         DX, R10
-	VMULPS       (R10), Y3, Y5
-	VFMADD231PS  (R10)(AX*1), Y4, Y5
-	VADDPS       Y5, Y2, Y2
-	LEAQ         (CX)(R9*4), R9
-	VBROADCASTSS scale+32(FP), Y5
-	VMOVUPS      (R9), Y6
-	VFNMADD231PS Y2, Y5, Y6
-	VMOVUPS      Y6, (R9)
-	INCQ         SI
-	JNZ          tap163
+skip164:
+	MOVQ taps+48(FP), SI
+	MOVQ rounds+56(FP), DI
 
-tapdone164:
-	ADDQ $0x00000020, i+40(FP)
-	ADDQ $0x00000020, CX
-	ADDQ $0x00000020, DX
-	ADDQ $0x00000020, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one161
-
-done162:
-	VZEROUPPER
-	RET
-
-// func outerRow1AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, FMA3
-TEXT ·outerRow1AVX2(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ i+40(FP), AX
-	SHLQ $0x02, AX
-	MOVQ dw+0(FP), CX
-	MOVQ a+16(FP), DX
-	MOVQ b+24(FP), BX
-	ADDQ AX, CX
-	ADDQ AX, DX
-	ADDQ AX, BX
-	MOVQ AX, i+40(FP)
-	MOVQ plane+80(FP), AX
-	SHLQ $0x02, AX
-	MOVQ taps+64(FP), AX
-	MOVQ edges+48(FP), SI
-	MOVQ offsets+56(FP), DI
-	LEAQ (SI)(AX*8), SI
-	LEAQ (DI)(AX*8), DI
-	NEGQ AX
-	MOVQ AX, taps+64(FP)
-
-one165:
-	CMPQ         vecs+72(FP), $+1
-	JL           done166
-	VMOVUPS      (DX), Y0
-	VMULPS       (BX), Y0, Y1
-	VBROADCASTSS scale+32(FP), Y2
-	MOVQ         ddiag+8(FP), AX
-	ADDQ         i+40(FP), AX
-	VMOVUPS      (AX), Y3
-	VFMADD231PS  Y1, Y2, Y3
-	VMOVUPS      Y3, (AX)
-	MOVQ         taps+64(FP), AX
-	TESTQ        AX, AX
-	JZ           tapdone168
+round165:
+	MOVQ  (DI), R8
+	TESTQ R8, R8
+	JL    rounds166
+	JZ    skip168
 
 tap167:
-	MOVQ         (SI)(AX*8), R8
-	MOVQ         (DI)(AX*8), R9
-	SHLQ         $0x02, R9
-	LEAQ         (BX)(R9*1), R9
-	VMULPS       (R9), Y0, Y1
-	LEAQ         (CX)(R8*4), R8
-	VBROADCASTSS scale+32(FP), Y2
-	VMOVUPS      (R8), Y3
-	VFNMADD231PS Y1, Y2, Y3
-	VMOVUPS      Y3, (R8)
-	INCQ         AX
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	VMULPS       (R9), Y0, Y8
+	VFMADD231PS  (R9)(AX*1), Y1, Y8
+	VFMADD231PS  (R9)(AX*2), Y2, Y8
+	VFMADD231PS  (R9)(BX*1), Y3, Y8
+	MOVQ         8(SI), R9
+	VBROADCASTSS scale+32(FP), Y10
+	VMOVUPS      (CX)(R9*4), Y9
+	VFNMADD231PS Y8, Y10, Y9
+	VMOVUPS      Y9, (CX)(R9*4)
+	ADDQ         $+24, SI
+	DECQ         R8
 	JNZ          tap167
 
-tapdone168:
+skip168:
+	MOVQ  8(DI), R8
+	TESTQ R8, R8
+	JZ    skip170
+
+tap169:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	VMOVUPS      (R9), Y9
+	VMULPS       Y9, Y0, Y8
+	VMULPS       Y9, Y4, Y9
+	VMOVUPS      (R9)(AX*1), Y10
+	VFMADD231PS  Y10, Y1, Y8
+	VFMADD231PS  Y10, Y5, Y9
+	VMOVUPS      (R9)(AX*2), Y10
+	VFMADD231PS  Y10, Y2, Y8
+	VFMADD231PS  Y10, Y6, Y9
+	VMOVUPS      (R9)(BX*1), Y10
+	VFMADD231PS  Y10, Y3, Y8
+	VFMADD231PS  Y10, Y7, Y9
+	MOVQ         8(SI), R9
+	VBROADCASTSS scale+32(FP), Y11
+	VMOVUPS      (CX)(R9*4), Y10
+	VFNMADD231PS Y8, Y11, Y10
+	VMOVUPS      Y10, (CX)(R9*4)
+	MOVQ         16(SI), R9
+	VBROADCASTSS scale+32(FP), Y10
+	VMOVUPS      (CX)(R9*4), Y8
+	VFNMADD231PS Y9, Y10, Y8
+	VMOVUPS      Y8, (CX)(R9*4)
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap169
+
+skip170:
+	MOVQ  16(DI), R8
+	TESTQ R8, R8
+	JZ    skip172
+
+tap171:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	VMULPS       (R9), Y4, Y8
+	VFMADD231PS  (R9)(AX*1), Y5, Y8
+	VFMADD231PS  (R9)(AX*2), Y6, Y8
+	VFMADD231PS  (R9)(BX*1), Y7, Y8
+	MOVQ         16(SI), R9
+	VBROADCASTSS scale+32(FP), Y10
+	VMOVUPS      (CX)(R9*4), Y9
+	VFNMADD231PS Y8, Y10, Y9
+	VMOVUPS      Y9, (CX)(R9*4)
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap171
+
+skip172:
+	ADDQ $+24, DI
+	JMP  round165
+
+rounds166:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
-	ADDQ $0x00000020, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one165
+	SUBQ $+1, vecs+64(FP)
+	JMP  one162
 
-done166:
+done163:
 	VZEROUPPER
 	RET
 
-// func outerSymmetricRow1AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+// func outerRow3AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 // Requires: AVX, FMA3
-TEXT ·outerSymmetricRow1AVX2(SB), NOSPLIT|NOFRAME, $0-88
+TEXT ·outerRow3AVX2(SB), NOSPLIT|NOFRAME, $0-89
 	MOVQ i+40(FP), AX
 	SHLQ $0x02, AX
+	MOVQ AX, i+40(FP)
 	MOVQ dw+0(FP), CX
-	MOVQ a+16(FP), DX
-	MOVQ b+24(FP), BX
+	MOVQ b+24(FP), DX
 	ADDQ AX, CX
 	ADDQ AX, DX
-	ADDQ AX, BX
-	MOVQ AX, i+40(FP)
 	MOVQ plane+80(FP), AX
 	SHLQ $0x02, AX
-	MOVQ taps+64(FP), AX
+	MOVQ taps+64(FP), BX
 	MOVQ edges+48(FP), SI
 	MOVQ offsets+56(FP), DI
-	LEAQ (SI)(AX*8), SI
-	LEAQ (DI)(AX*8), DI
-	NEGQ AX
-	MOVQ AX, taps+64(FP)
+	LEAQ (SI)(BX*8), SI
+	LEAQ (DI)(BX*8), DI
+	NEGQ BX
+	MOVQ BX, taps+64(FP)
 
-one169:
+one173:
 	CMPQ         vecs+72(FP), $+1
-	JL           done170
-	VMOVUPS      (DX), Y0
-	VMOVUPS      (BX), Y2
-	VMULPS       Y0, Y2, Y1
-	VBROADCASTSS scale+32(FP), Y3
-	MOVQ         ddiag+8(FP), AX
-	ADDQ         i+40(FP), AX
-	VMOVUPS      (AX), Y4
-	VFMADD231PS  Y1, Y3, Y4
-	VMOVUPS      Y4, (AX)
-	MOVQ         taps+64(FP), AX
-	TESTQ        AX, AX
-	JZ           tapdone172
+	JL           done174
+	MOVQ         a+16(FP), BX
+	ADDQ         i+40(FP), BX
+	VMOVUPS      (BX), Y0
+	VMOVUPS      (BX)(AX*1), Y1
+	VMOVUPS      (BX)(AX*2), Y2
+	CMPB         diagonal+88(FP), $+0
+	JE           skip175
+	MOVQ         ddiag+8(FP), BX
+	ADDQ         i+40(FP), BX
+	VMULPS       (DX), Y0, Y3
+	VFMADD231PS  (DX)(AX*1), Y1, Y3
+	VFMADD231PS  (DX)(AX*2), Y2, Y3
+	VBROADCASTSS scale+32(FP), Y5
+	VMOVUPS      (BX), Y4
+	VFMADD231PS  Y3, Y5, Y4
+	VMOVUPS      Y4, (BX)
 
-tap171:
-	MOVQ         (SI)(AX*8), R8
-	MOVQ         (DI)(AX*8), R9
-	SHLQ         $0x02, R9
-	LEAQ         (BX)(R9*1), R10
-	VMULPS       (R10), Y0, Y1
-	ADDQ         DX, R9
-	VMULPS       (R9), Y2, Y3
-	VADDPS       Y3, Y1, Y1
-	LEAQ         (CX)(R8*4), R8
-	VBROADCASTSS scale+32(FP), Y3
-	VMOVUPS      (R8), Y4
-	VFNMADD231PS Y1, Y3, Y4
-	VMOVUPS      Y4, (R8)
-	INCQ         AX
-	JNZ          tap171
+skip175:
+	MOVQ  taps+64(FP), BX
+	TESTQ BX, BX
+	JZ    tapdone177
 
-tapdone172:
+tap176:
+	MOVQ         (SI)(BX*8), R8
+	MOVQ         (DI)(BX*8), R9
+	LEAQ         (DX)(R9*4), R9
+	VMULPS       (R9), Y0, Y3
+	VFMADD231PS  (R9)(AX*1), Y1, Y3
+	VFMADD231PS  (R9)(AX*2), Y2, Y3
+	VBROADCASTSS scale+32(FP), Y5
+	VMOVUPS      (CX)(R8*4), Y4
+	VFNMADD231PS Y3, Y5, Y4
+	VMOVUPS      Y4, (CX)(R8*4)
+	INCQ         BX
+	JNZ          tap176
+
+tapdone177:
 	ADDQ $0x00000020, i+40(FP)
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
-	ADDQ $0x00000020, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one169
+	JMP  one173
 
-done170:
+done174:
+	VZEROUPPER
+	RET
+
+// func outerPair3AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
+// Requires: AVX, FMA3
+TEXT ·outerPair3AVX2(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ i+40(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+40(FP)
+	MOVQ dw+0(FP), CX
+	MOVQ b+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+80(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+80(FP)
+	MOVQ plane+72(FP), AX
+	SHLQ $0x02, AX
+
+one178:
+	CMPQ         vecs+64(FP), $+1
+	JL           done179
+	MOVQ         a+16(FP), BX
+	ADDQ         i+40(FP), BX
+	VMOVUPS      (BX), Y0
+	VMOVUPS      (BX)(AX*1), Y1
+	VMOVUPS      (BX)(AX*2), Y2
+	MOVQ         a+16(FP), BX
+	ADDQ         i+40(FP), BX
+	ADDQ         stride+80(FP), BX
+	VMOVUPS      (BX), Y3
+	VMOVUPS      (BX)(AX*1), Y4
+	VMOVUPS      (BX)(AX*2), Y5
+	CMPB         diagonal+88(FP), $+0
+	JE           skip180
+	MOVQ         ddiag+8(FP), BX
+	ADDQ         i+40(FP), BX
+	VMULPS       (DX), Y0, Y6
+	VFMADD231PS  (DX)(AX*1), Y1, Y6
+	VFMADD231PS  (DX)(AX*2), Y2, Y6
+	VBROADCASTSS scale+32(FP), Y8
+	VMOVUPS      (BX), Y7
+	VFMADD231PS  Y6, Y8, Y7
+	VMOVUPS      Y7, (BX)
+	MOVQ         ddiag+8(FP), BX
+	ADDQ         i+40(FP), BX
+	ADDQ         stride+80(FP), BX
+	MOVQ         DX, SI
+	ADDQ         stride+80(FP), SI
+	VMULPS       (SI), Y3, Y6
+	VFMADD231PS  (SI)(AX*1), Y4, Y6
+	VFMADD231PS  (SI)(AX*2), Y5, Y6
+	VBROADCASTSS scale+32(FP), Y8
+	VMOVUPS      (BX), Y7
+	VFMADD231PS  Y6, Y8, Y7
+	VMOVUPS      Y7, (BX)
+
+skip180:
+	MOVQ taps+48(FP), BX
+	MOVQ rounds+56(FP), SI
+
+round181:
+	MOVQ  (SI), DI
+	TESTQ DI, DI
+	JL    rounds182
+	JZ    skip184
+
+tap183:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	VMULPS       (R8), Y0, Y6
+	VFMADD231PS  (R8)(AX*1), Y1, Y6
+	VFMADD231PS  (R8)(AX*2), Y2, Y6
+	MOVQ         8(BX), R8
+	VBROADCASTSS scale+32(FP), Y8
+	VMOVUPS      (CX)(R8*4), Y7
+	VFNMADD231PS Y6, Y8, Y7
+	VMOVUPS      Y7, (CX)(R8*4)
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap183
+
+skip184:
+	MOVQ  8(SI), DI
+	TESTQ DI, DI
+	JZ    skip186
+
+tap185:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	VMOVUPS      (R8), Y7
+	VMULPS       Y7, Y0, Y6
+	VMULPS       Y7, Y3, Y7
+	VMOVUPS      (R8)(AX*1), Y8
+	VFMADD231PS  Y8, Y1, Y6
+	VFMADD231PS  Y8, Y4, Y7
+	VMOVUPS      (R8)(AX*2), Y8
+	VFMADD231PS  Y8, Y2, Y6
+	VFMADD231PS  Y8, Y5, Y7
+	MOVQ         8(BX), R8
+	VBROADCASTSS scale+32(FP), Y9
+	VMOVUPS      (CX)(R8*4), Y8
+	VFNMADD231PS Y6, Y9, Y8
+	VMOVUPS      Y8, (CX)(R8*4)
+	MOVQ         16(BX), R8
+	VBROADCASTSS scale+32(FP), Y8
+	VMOVUPS      (CX)(R8*4), Y6
+	VFNMADD231PS Y7, Y8, Y6
+	VMOVUPS      Y6, (CX)(R8*4)
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap185
+
+skip186:
+	MOVQ  16(SI), DI
+	TESTQ DI, DI
+	JZ    skip188
+
+tap187:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	VMULPS       (R8), Y3, Y6
+	VFMADD231PS  (R8)(AX*1), Y4, Y6
+	VFMADD231PS  (R8)(AX*2), Y5, Y6
+	MOVQ         16(BX), R8
+	VBROADCASTSS scale+32(FP), Y8
+	VMOVUPS      (CX)(R8*4), Y7
+	VFNMADD231PS Y6, Y8, Y7
+	VMOVUPS      Y7, (CX)(R8*4)
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap187
+
+skip188:
+	ADDQ $+24, SI
+	JMP  round181
+
+rounds182:
+	ADDQ $0x00000020, i+40(FP)
+	ADDQ $0x00000020, CX
+	ADDQ $0x00000020, DX
+	SUBQ $+1, vecs+64(FP)
+	JMP  one178
+
+done179:
+	VZEROUPPER
+	RET
+
+// func outerRow2AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
+// Requires: AVX, FMA3
+TEXT ·outerRow2AVX2(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ i+40(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+40(FP)
+	MOVQ dw+0(FP), CX
+	MOVQ b+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ plane+80(FP), AX
+	SHLQ $0x02, AX
+	MOVQ taps+64(FP), BX
+	MOVQ edges+48(FP), SI
+	MOVQ offsets+56(FP), DI
+	LEAQ (SI)(BX*8), SI
+	LEAQ (DI)(BX*8), DI
+	NEGQ BX
+	MOVQ BX, taps+64(FP)
+
+one189:
+	CMPQ         vecs+72(FP), $+1
+	JL           done190
+	MOVQ         a+16(FP), BX
+	ADDQ         i+40(FP), BX
+	VMOVUPS      (BX), Y0
+	VMOVUPS      (BX)(AX*1), Y1
+	CMPB         diagonal+88(FP), $+0
+	JE           skip191
+	MOVQ         ddiag+8(FP), BX
+	ADDQ         i+40(FP), BX
+	VMULPS       (DX), Y0, Y2
+	VFMADD231PS  (DX)(AX*1), Y1, Y2
+	VBROADCASTSS scale+32(FP), Y4
+	VMOVUPS      (BX), Y3
+	VFMADD231PS  Y2, Y4, Y3
+	VMOVUPS      Y3, (BX)
+
+skip191:
+	MOVQ  taps+64(FP), BX
+	TESTQ BX, BX
+	JZ    tapdone193
+
+tap192:
+	MOVQ         (SI)(BX*8), R8
+	MOVQ         (DI)(BX*8), R9
+	LEAQ         (DX)(R9*4), R9
+	VMULPS       (R9), Y0, Y2
+	VFMADD231PS  (R9)(AX*1), Y1, Y2
+	VBROADCASTSS scale+32(FP), Y4
+	VMOVUPS      (CX)(R8*4), Y3
+	VFNMADD231PS Y2, Y4, Y3
+	VMOVUPS      Y3, (CX)(R8*4)
+	INCQ         BX
+	JNZ          tap192
+
+tapdone193:
+	ADDQ $0x00000020, i+40(FP)
+	ADDQ $0x00000020, CX
+	ADDQ $0x00000020, DX
+	SUBQ $+1, vecs+72(FP)
+	JMP  one189
+
+done190:
+	VZEROUPPER
+	RET
+
+// func outerPair2AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
+// Requires: AVX, FMA3
+TEXT ·outerPair2AVX2(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ i+40(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+40(FP)
+	MOVQ dw+0(FP), CX
+	MOVQ b+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+80(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+80(FP)
+	MOVQ plane+72(FP), AX
+	SHLQ $0x02, AX
+
+one194:
+	CMPQ         vecs+64(FP), $+1
+	JL           done195
+	MOVQ         a+16(FP), BX
+	ADDQ         i+40(FP), BX
+	VMOVUPS      (BX), Y0
+	VMOVUPS      (BX)(AX*1), Y1
+	MOVQ         a+16(FP), BX
+	ADDQ         i+40(FP), BX
+	ADDQ         stride+80(FP), BX
+	VMOVUPS      (BX), Y2
+	VMOVUPS      (BX)(AX*1), Y3
+	CMPB         diagonal+88(FP), $+0
+	JE           skip196
+	MOVQ         ddiag+8(FP), BX
+	ADDQ         i+40(FP), BX
+	VMULPS       (DX), Y0, Y4
+	VFMADD231PS  (DX)(AX*1), Y1, Y4
+	VBROADCASTSS scale+32(FP), Y6
+	VMOVUPS      (BX), Y5
+	VFMADD231PS  Y4, Y6, Y5
+	VMOVUPS      Y5, (BX)
+	MOVQ         ddiag+8(FP), BX
+	ADDQ         i+40(FP), BX
+	ADDQ         stride+80(FP), BX
+	MOVQ         DX, SI
+	ADDQ         stride+80(FP), SI
+	VMULPS       (SI), Y2, Y4
+	VFMADD231PS  (SI)(AX*1), Y3, Y4
+	VBROADCASTSS scale+32(FP), Y6
+	VMOVUPS      (BX), Y5
+	VFMADD231PS  Y4, Y6, Y5
+	VMOVUPS      Y5, (BX)
+
+skip196:
+	MOVQ taps+48(FP), BX
+	MOVQ rounds+56(FP), SI
+
+round197:
+	MOVQ  (SI), DI
+	TESTQ DI, DI
+	JL    rounds198
+	JZ    skip200
+
+tap199:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	VMULPS       (R8), Y0, Y4
+	VFMADD231PS  (R8)(AX*1), Y1, Y4
+	MOVQ         8(BX), R8
+	VBROADCASTSS scale+32(FP), Y6
+	VMOVUPS      (CX)(R8*4), Y5
+	VFNMADD231PS Y4, Y6, Y5
+	VMOVUPS      Y5, (CX)(R8*4)
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap199
+
+skip200:
+	MOVQ  8(SI), DI
+	TESTQ DI, DI
+	JZ    skip202
+
+tap201:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	VMOVUPS      (R8), Y5
+	VMULPS       Y5, Y0, Y4
+	VMULPS       Y5, Y2, Y5
+	VMOVUPS      (R8)(AX*1), Y6
+	VFMADD231PS  Y6, Y1, Y4
+	VFMADD231PS  Y6, Y3, Y5
+	MOVQ         8(BX), R8
+	VBROADCASTSS scale+32(FP), Y7
+	VMOVUPS      (CX)(R8*4), Y6
+	VFNMADD231PS Y4, Y7, Y6
+	VMOVUPS      Y6, (CX)(R8*4)
+	MOVQ         16(BX), R8
+	VBROADCASTSS scale+32(FP), Y6
+	VMOVUPS      (CX)(R8*4), Y4
+	VFNMADD231PS Y5, Y6, Y4
+	VMOVUPS      Y4, (CX)(R8*4)
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap201
+
+skip202:
+	MOVQ  16(SI), DI
+	TESTQ DI, DI
+	JZ    skip204
+
+tap203:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	VMULPS       (R8), Y2, Y4
+	VFMADD231PS  (R8)(AX*1), Y3, Y4
+	MOVQ         16(BX), R8
+	VBROADCASTSS scale+32(FP), Y6
+	VMOVUPS      (CX)(R8*4), Y5
+	VFNMADD231PS Y4, Y6, Y5
+	VMOVUPS      Y5, (CX)(R8*4)
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap203
+
+skip204:
+	ADDQ $+24, SI
+	JMP  round197
+
+rounds198:
+	ADDQ $0x00000020, i+40(FP)
+	ADDQ $0x00000020, CX
+	ADDQ $0x00000020, DX
+	SUBQ $+1, vecs+64(FP)
+	JMP  one194
+
+done195:
+	VZEROUPPER
+	RET
+
+// func outerRow1AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
+// Requires: AVX, FMA3
+TEXT ·outerRow1AVX2(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ i+40(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+40(FP)
+	MOVQ dw+0(FP), CX
+	MOVQ b+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ plane+80(FP), AX
+	SHLQ $0x02, AX
+	MOVQ taps+64(FP), AX
+	MOVQ edges+48(FP), BX
+	MOVQ offsets+56(FP), SI
+	LEAQ (BX)(AX*8), BX
+	LEAQ (SI)(AX*8), SI
+	NEGQ AX
+	MOVQ AX, taps+64(FP)
+
+one205:
+	CMPQ         vecs+72(FP), $+1
+	JL           done206
+	MOVQ         a+16(FP), AX
+	ADDQ         i+40(FP), AX
+	VMOVUPS      (AX), Y0
+	CMPB         diagonal+88(FP), $+0
+	JE           skip207
+	MOVQ         ddiag+8(FP), AX
+	ADDQ         i+40(FP), AX
+	VMULPS       (DX), Y0, Y1
+	VBROADCASTSS scale+32(FP), Y3
+	VMOVUPS      (AX), Y2
+	VFMADD231PS  Y1, Y3, Y2
+	VMOVUPS      Y2, (AX)
+
+skip207:
+	MOVQ  taps+64(FP), AX
+	TESTQ AX, AX
+	JZ    tapdone209
+
+tap208:
+	MOVQ         (BX)(AX*8), DI
+	MOVQ         (SI)(AX*8), R8
+	LEAQ         (DX)(R8*4), R8
+	VMULPS       (R8), Y0, Y1
+	VBROADCASTSS scale+32(FP), Y3
+	VMOVUPS      (CX)(DI*4), Y2
+	VFNMADD231PS Y1, Y3, Y2
+	VMOVUPS      Y2, (CX)(DI*4)
+	INCQ         AX
+	JNZ          tap208
+
+tapdone209:
+	ADDQ $0x00000020, i+40(FP)
+	ADDQ $0x00000020, CX
+	ADDQ $0x00000020, DX
+	SUBQ $+1, vecs+72(FP)
+	JMP  one205
+
+done206:
+	VZEROUPPER
+	RET
+
+// func outerPair1AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
+// Requires: AVX, FMA3
+TEXT ·outerPair1AVX2(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ i+40(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, i+40(FP)
+	MOVQ dw+0(FP), CX
+	MOVQ b+24(FP), DX
+	ADDQ AX, CX
+	ADDQ AX, DX
+	MOVQ stride+80(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, stride+80(FP)
+	MOVQ plane+72(FP), AX
+	SHLQ $0x02, AX
+
+one210:
+	CMPQ         vecs+64(FP), $+1
+	JL           done211
+	MOVQ         a+16(FP), AX
+	ADDQ         i+40(FP), AX
+	VMOVUPS      (AX), Y0
+	MOVQ         a+16(FP), AX
+	ADDQ         i+40(FP), AX
+	ADDQ         stride+80(FP), AX
+	VMOVUPS      (AX), Y1
+	CMPB         diagonal+88(FP), $+0
+	JE           skip212
+	MOVQ         ddiag+8(FP), AX
+	ADDQ         i+40(FP), AX
+	VMULPS       (DX), Y0, Y2
+	VBROADCASTSS scale+32(FP), Y4
+	VMOVUPS      (AX), Y3
+	VFMADD231PS  Y2, Y4, Y3
+	VMOVUPS      Y3, (AX)
+	MOVQ         ddiag+8(FP), AX
+	ADDQ         i+40(FP), AX
+	ADDQ         stride+80(FP), AX
+	MOVQ         DX, BX
+	ADDQ         stride+80(FP), BX
+	VMULPS       (BX), Y1, Y2
+	VBROADCASTSS scale+32(FP), Y4
+	VMOVUPS      (AX), Y3
+	VFMADD231PS  Y2, Y4, Y3
+	VMOVUPS      Y3, (AX)
+
+skip212:
+	MOVQ taps+48(FP), AX
+	MOVQ rounds+56(FP), BX
+
+round213:
+	MOVQ  (BX), SI
+	TESTQ SI, SI
+	JL    rounds214
+	JZ    skip216
+
+tap215:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	VMULPS       (DI), Y0, Y2
+	MOVQ         8(AX), DI
+	VBROADCASTSS scale+32(FP), Y4
+	VMOVUPS      (CX)(DI*4), Y3
+	VFNMADD231PS Y2, Y4, Y3
+	VMOVUPS      Y3, (CX)(DI*4)
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap215
+
+skip216:
+	MOVQ  8(BX), SI
+	TESTQ SI, SI
+	JZ    skip218
+
+tap217:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	VMOVUPS      (DI), Y3
+	VMULPS       Y3, Y0, Y2
+	VMULPS       Y3, Y1, Y3
+	MOVQ         8(AX), DI
+	VBROADCASTSS scale+32(FP), Y5
+	VMOVUPS      (CX)(DI*4), Y4
+	VFNMADD231PS Y2, Y5, Y4
+	VMOVUPS      Y4, (CX)(DI*4)
+	MOVQ         16(AX), DI
+	VBROADCASTSS scale+32(FP), Y4
+	VMOVUPS      (CX)(DI*4), Y2
+	VFNMADD231PS Y3, Y4, Y2
+	VMOVUPS      Y2, (CX)(DI*4)
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap217
+
+skip218:
+	MOVQ  16(BX), SI
+	TESTQ SI, SI
+	JZ    skip220
+
+tap219:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	VMULPS       (DI), Y1, Y2
+	MOVQ         16(AX), DI
+	VBROADCASTSS scale+32(FP), Y4
+	VMOVUPS      (CX)(DI*4), Y3
+	VFNMADD231PS Y2, Y4, Y3
+	VMOVUPS      Y3, (CX)(DI*4)
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap219
+
+skip220:
+	ADDQ $+24, BX
+	JMP  round213
+
+rounds214:
+	ADDQ $0x00000020, i+40(FP)
+	ADDQ $0x00000020, CX
+	ADDQ $0x00000020, DX
+	SUBQ $+1, vecs+64(FP)
+	JMP  one210
+
+done211:
 	VZEROUPPER
 	RET
 
@@ -2638,9 +3080,9 @@ TEXT ·distanceRow12AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ R10
 	MOVQ R10, taps+40(FP)
 
-one173:
+one221:
 	CMPQ    vecs+48(FP), $+1
-	JL      done174
+	JL      done222
 	VMOVUPS (DX), Y0
 	VMOVUPS (DX)(AX*1), Y1
 	VMOVUPS (DX)(AX*2), Y2
@@ -2655,19 +3097,19 @@ one173:
 	VMOVUPS (DX)(R9*1), Y11
 	MOVQ    taps+40(FP), R10
 	TESTQ   R10, R10
-	JZ      tapdone176
+	JZ      tapdone224
 
-tap175:
+tap223:
 	MOVQ    (R11)(R10*8), R13
 	MOVQ    (R12)(R10*8), R14
 	LEAQ    (DX)(R14*4), R14
 	VXORPS  Y12, Y12, Y12
 	LEAQ    (CX)(R13*4), R13
 	CMPB    more+64(FP), $+0
-	JE      fresh177
+	JE      fresh225
 	VMOVUPS (R13), Y12
 
-fresh177:
+fresh225:
 	VSUBPS      (R14), Y0, Y13
 	VFMADD231PS Y13, Y13, Y12
 	VSUBPS      (R14)(AX*1), Y1, Y13
@@ -2694,15 +3136,15 @@ fresh177:
 	VFMADD231PS Y13, Y13, Y12
 	VMOVUPS     Y12, (R13)
 	INCQ        R10
-	JNZ         tap175
+	JNZ         tap223
 
-tapdone176:
+tapdone224:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one173
+	JMP  one221
 
-done174:
+done222:
 	VZEROUPPER
 	RET
 
@@ -2728,9 +3170,9 @@ TEXT ·distanceRow8AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ R8
 	MOVQ R8, taps+40(FP)
 
-one178:
+one226:
 	CMPQ    vecs+48(FP), $+1
-	JL      done179
+	JL      done227
 	VMOVUPS (DX), Y0
 	VMOVUPS (DX)(AX*1), Y1
 	VMOVUPS (DX)(AX*2), Y2
@@ -2741,19 +3183,19 @@ one178:
 	VMOVUPS (DX)(DI*1), Y7
 	MOVQ    taps+40(FP), R8
 	TESTQ   R8, R8
-	JZ      tapdone181
+	JZ      tapdone229
 
-tap180:
+tap228:
 	MOVQ    (R9)(R8*8), R11
 	MOVQ    (R10)(R8*8), R12
 	LEAQ    (DX)(R12*4), R12
 	VXORPS  Y8, Y8, Y8
 	LEAQ    (CX)(R11*4), R11
 	CMPB    more+64(FP), $+0
-	JE      fresh182
+	JE      fresh230
 	VMOVUPS (R11), Y8
 
-fresh182:
+fresh230:
 	VSUBPS      (R12), Y0, Y9
 	VFMADD231PS Y9, Y9, Y8
 	VSUBPS      (R12)(AX*1), Y1, Y9
@@ -2772,15 +3214,15 @@ fresh182:
 	VFMADD231PS Y9, Y9, Y8
 	VMOVUPS     Y8, (R11)
 	INCQ        R8
-	JNZ         tap180
+	JNZ         tap228
 
-tapdone181:
+tapdone229:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one178
+	JMP  one226
 
-done179:
+done227:
 	VZEROUPPER
 	RET
 
@@ -2805,9 +3247,9 @@ TEXT ·distanceRow6AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ DI
 	MOVQ DI, taps+40(FP)
 
-one183:
+one231:
 	CMPQ    vecs+48(FP), $+1
-	JL      done184
+	JL      done232
 	VMOVUPS (DX), Y0
 	VMOVUPS (DX)(AX*1), Y1
 	VMOVUPS (DX)(AX*2), Y2
@@ -2816,19 +3258,19 @@ one183:
 	VMOVUPS (DX)(SI*1), Y5
 	MOVQ    taps+40(FP), DI
 	TESTQ   DI, DI
-	JZ      tapdone186
+	JZ      tapdone234
 
-tap185:
+tap233:
 	MOVQ    (R8)(DI*8), R10
 	MOVQ    (R9)(DI*8), R11
 	LEAQ    (DX)(R11*4), R11
 	VXORPS  Y6, Y6, Y6
 	LEAQ    (CX)(R10*4), R10
 	CMPB    more+64(FP), $+0
-	JE      fresh187
+	JE      fresh235
 	VMOVUPS (R10), Y6
 
-fresh187:
+fresh235:
 	VSUBPS      (R11), Y0, Y7
 	VFMADD231PS Y7, Y7, Y6
 	VSUBPS      (R11)(AX*1), Y1, Y7
@@ -2843,15 +3285,15 @@ fresh187:
 	VFMADD231PS Y7, Y7, Y6
 	VMOVUPS     Y6, (R10)
 	INCQ        DI
-	JNZ         tap185
+	JNZ         tap233
 
-tapdone186:
+tapdone234:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one183
+	JMP  one231
 
-done184:
+done232:
 	VZEROUPPER
 	RET
 
@@ -2875,28 +3317,28 @@ TEXT ·distanceRow4AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ SI
 	MOVQ SI, taps+40(FP)
 
-one188:
+one236:
 	CMPQ    vecs+48(FP), $+1
-	JL      done189
+	JL      done237
 	VMOVUPS (DX), Y0
 	VMOVUPS (DX)(AX*1), Y1
 	VMOVUPS (DX)(AX*2), Y2
 	VMOVUPS (DX)(BX*1), Y3
 	MOVQ    taps+40(FP), SI
 	TESTQ   SI, SI
-	JZ      tapdone191
+	JZ      tapdone239
 
-tap190:
+tap238:
 	MOVQ    (DI)(SI*8), R9
 	MOVQ    (R8)(SI*8), R10
 	LEAQ    (DX)(R10*4), R10
 	VXORPS  Y4, Y4, Y4
 	LEAQ    (CX)(R9*4), R9
 	CMPB    more+64(FP), $+0
-	JE      fresh192
+	JE      fresh240
 	VMOVUPS (R9), Y4
 
-fresh192:
+fresh240:
 	VSUBPS      (R10), Y0, Y5
 	VFMADD231PS Y5, Y5, Y4
 	VSUBPS      (R10)(AX*1), Y1, Y5
@@ -2907,15 +3349,15 @@ fresh192:
 	VFMADD231PS Y5, Y5, Y4
 	VMOVUPS     Y4, (R9)
 	INCQ        SI
-	JNZ         tap190
+	JNZ         tap238
 
-tapdone191:
+tapdone239:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one188
+	JMP  one236
 
-done189:
+done237:
 	VZEROUPPER
 	RET
 
@@ -2938,27 +3380,27 @@ TEXT ·distanceRow3AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ BX
 	MOVQ BX, taps+40(FP)
 
-one193:
+one241:
 	CMPQ    vecs+48(FP), $+1
-	JL      done194
+	JL      done242
 	VMOVUPS (DX), Y0
 	VMOVUPS (DX)(AX*1), Y1
 	VMOVUPS (DX)(AX*2), Y2
 	MOVQ    taps+40(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone196
+	JZ      tapdone244
 
-tap195:
+tap243:
 	MOVQ    (SI)(BX*8), R8
 	MOVQ    (DI)(BX*8), R9
 	LEAQ    (DX)(R9*4), R9
 	VXORPS  Y3, Y3, Y3
 	LEAQ    (CX)(R8*4), R8
 	CMPB    more+64(FP), $+0
-	JE      fresh197
+	JE      fresh245
 	VMOVUPS (R8), Y3
 
-fresh197:
+fresh245:
 	VSUBPS      (R9), Y0, Y4
 	VFMADD231PS Y4, Y4, Y3
 	VSUBPS      (R9)(AX*1), Y1, Y4
@@ -2967,15 +3409,15 @@ fresh197:
 	VFMADD231PS Y4, Y4, Y3
 	VMOVUPS     Y3, (R8)
 	INCQ        BX
-	JNZ         tap195
+	JNZ         tap243
 
-tapdone196:
+tapdone244:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one193
+	JMP  one241
 
-done194:
+done242:
 	VZEROUPPER
 	RET
 
@@ -2998,41 +3440,41 @@ TEXT ·distanceRow2AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ BX
 	MOVQ BX, taps+40(FP)
 
-one198:
+one246:
 	CMPQ    vecs+48(FP), $+1
-	JL      done199
+	JL      done247
 	VMOVUPS (DX), Y0
 	VMOVUPS (DX)(AX*1), Y1
 	MOVQ    taps+40(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone201
+	JZ      tapdone249
 
-tap200:
+tap248:
 	MOVQ    (SI)(BX*8), R8
 	MOVQ    (DI)(BX*8), R9
 	LEAQ    (DX)(R9*4), R9
 	VXORPS  Y2, Y2, Y2
 	LEAQ    (CX)(R8*4), R8
 	CMPB    more+64(FP), $+0
-	JE      fresh202
+	JE      fresh250
 	VMOVUPS (R8), Y2
 
-fresh202:
+fresh250:
 	VSUBPS      (R9), Y0, Y3
 	VFMADD231PS Y3, Y3, Y2
 	VSUBPS      (R9)(AX*1), Y1, Y3
 	VFMADD231PS Y3, Y3, Y2
 	VMOVUPS     Y2, (R8)
 	INCQ        BX
-	JNZ         tap200
+	JNZ         tap248
 
-tapdone201:
+tapdone249:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one198
+	JMP  one246
 
-done199:
+done247:
 	VZEROUPPER
 	RET
 
@@ -3055,38 +3497,38 @@ TEXT ·distanceRow1AVX2(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ AX
 	MOVQ AX, taps+40(FP)
 
-one203:
+one251:
 	CMPQ    vecs+48(FP), $+1
-	JL      done204
+	JL      done252
 	VMOVUPS (DX), Y0
 	MOVQ    taps+40(FP), AX
 	TESTQ   AX, AX
-	JZ      tapdone206
+	JZ      tapdone254
 
-tap205:
+tap253:
 	MOVQ    (BX)(AX*8), DI
 	MOVQ    (SI)(AX*8), R8
 	LEAQ    (DX)(R8*4), R8
 	VXORPS  Y1, Y1, Y1
 	LEAQ    (CX)(DI*4), DI
 	CMPB    more+64(FP), $+0
-	JE      fresh207
+	JE      fresh255
 	VMOVUPS (DI), Y1
 
-fresh207:
+fresh255:
 	VSUBPS      (R8), Y0, Y2
 	VFMADD231PS Y2, Y2, Y1
 	VMOVUPS     Y1, (DI)
 	INCQ        AX
-	JNZ         tap205
+	JNZ         tap253
 
-tapdone206:
+tapdone254:
 	ADDQ $0x00000020, CX
 	ADDQ $0x00000020, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one203
+	JMP  one251
 
-done204:
+done252:
 	VZEROUPPER
 	RET
 
@@ -3115,9 +3557,9 @@ TEXT ·applyRow12AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ R10
 	MOVQ R10, taps+56(FP)
 
-one208:
+one256:
 	CMPQ    vecs+64(FP), $+1
-	JL      done209
+	JL      done257
 	MOVQ    diag+8(FP), R10
 	ADDQ    i+32(FP), R10
 	VMOVUPS (R10), Z11
@@ -3135,9 +3577,9 @@ one208:
 	VMULPS  (DX)(R9*1), Z11, Z11
 	MOVQ    taps+56(FP), R10
 	TESTQ   R10, R10
-	JZ      tapdone211
+	JZ      tapdone259
 
-tap210:
+tap258:
 	MOVQ         (R11)(R10*8), R13
 	MOVQ         (R12)(R10*8), R14
 	LEAQ         (DX)(R14*4), R14
@@ -3155,9 +3597,9 @@ tap210:
 	VFNMADD231PS (R14)(SI*2), Z12, Z10
 	VFNMADD231PS (R14)(R9*1), Z12, Z11
 	INCQ         R10
-	JNZ          tap210
+	JNZ          tap258
 
-tapdone211:
+tapdone259:
 	MOVQ    dst+0(FP), R10
 	ADDQ    i+32(FP), R10
 	VMOVUPS Z0, (R10)
@@ -3176,9 +3618,9 @@ tapdone211:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one208
+	JMP     one256
 
-done209:
+done257:
 	VZEROUPPER
 	RET
 
@@ -3205,9 +3647,9 @@ TEXT ·applyRow9AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ R8
 	MOVQ R8, taps+56(FP)
 
-one212:
+one260:
 	CMPQ    vecs+64(FP), $+1
-	JL      done213
+	JL      done261
 	MOVQ    diag+8(FP), R8
 	ADDQ    i+32(FP), R8
 	VMOVUPS (R8), Z8
@@ -3222,9 +3664,9 @@ one212:
 	VMULPS  (DX)(AX*8), Z8, Z8
 	MOVQ    taps+56(FP), R8
 	TESTQ   R8, R8
-	JZ      tapdone215
+	JZ      tapdone263
 
-tap214:
+tap262:
 	MOVQ         (R9)(R8*8), R11
 	MOVQ         (R10)(R8*8), R12
 	LEAQ         (DX)(R12*4), R12
@@ -3239,9 +3681,9 @@ tap214:
 	VFNMADD231PS (R12)(DI*1), Z9, Z7
 	VFNMADD231PS (R12)(AX*8), Z9, Z8
 	INCQ         R8
-	JNZ          tap214
+	JNZ          tap262
 
-tapdone215:
+tapdone263:
 	MOVQ    dst+0(FP), R8
 	ADDQ    i+32(FP), R8
 	VMOVUPS Z0, (R8)
@@ -3257,9 +3699,9 @@ tapdone215:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one212
+	JMP     one260
 
-done213:
+done261:
 	VZEROUPPER
 	RET
 
@@ -3285,9 +3727,9 @@ TEXT ·applyRow6AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ DI
 	MOVQ DI, taps+56(FP)
 
-one216:
+one264:
 	CMPQ    vecs+64(FP), $+1
-	JL      done217
+	JL      done265
 	MOVQ    diag+8(FP), DI
 	ADDQ    i+32(FP), DI
 	VMOVUPS (DI), Z5
@@ -3299,9 +3741,9 @@ one216:
 	VMULPS  (DX)(SI*1), Z5, Z5
 	MOVQ    taps+56(FP), DI
 	TESTQ   DI, DI
-	JZ      tapdone219
+	JZ      tapdone267
 
-tap218:
+tap266:
 	MOVQ         (R8)(DI*8), R10
 	MOVQ         (R9)(DI*8), R11
 	LEAQ         (DX)(R11*4), R11
@@ -3313,9 +3755,9 @@ tap218:
 	VFNMADD231PS (R11)(AX*4), Z6, Z4
 	VFNMADD231PS (R11)(SI*1), Z6, Z5
 	INCQ         DI
-	JNZ          tap218
+	JNZ          tap266
 
-tapdone219:
+tapdone267:
 	MOVQ    dst+0(FP), DI
 	ADDQ    i+32(FP), DI
 	VMOVUPS Z0, (DI)
@@ -3328,9 +3770,9 @@ tapdone219:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one216
+	JMP     one264
 
-done217:
+done265:
 	VZEROUPPER
 	RET
 
@@ -3355,9 +3797,9 @@ TEXT ·applyRow4AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ SI
 	MOVQ SI, taps+56(FP)
 
-many220:
+many268:
 	CMPQ    vecs+64(FP), $+2
-	JL      few221
+	JL      few269
 	MOVQ    diag+8(FP), SI
 	ADDQ    i+32(FP), SI
 	VMOVUPS (SI), Z1
@@ -3372,9 +3814,9 @@ many220:
 	VMULPS  64(DX)(BX*1), Z7, Z7
 	MOVQ    taps+56(FP), SI
 	TESTQ   SI, SI
-	JZ      tapdone223
+	JZ      tapdone271
 
-tap222:
+tap270:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
 	LEAQ         (DX)(R10*4), R10
@@ -3389,9 +3831,9 @@ tap222:
 	VFNMADD231PS (R10)(BX*1), Z8, Z6
 	VFNMADD231PS 64(R10)(BX*1), Z9, Z7
 	INCQ         SI
-	JNZ          tap222
+	JNZ          tap270
 
-tapdone223:
+tapdone271:
 	MOVQ    dst+0(FP), SI
 	ADDQ    i+32(FP), SI
 	VMOVUPS Z0, (SI)
@@ -3406,12 +3848,12 @@ tapdone223:
 	ADDQ    $0x00000080, CX
 	ADDQ    $0x00000080, DX
 	SUBQ    $+2, vecs+64(FP)
-	JMP     many220
+	JMP     many268
 
-few221:
-one224:
+few269:
+one272:
 	CMPQ    vecs+64(FP), $+1
-	JL      done225
+	JL      done273
 	MOVQ    diag+8(FP), SI
 	ADDQ    i+32(FP), SI
 	VMOVUPS (SI), Z3
@@ -3421,9 +3863,9 @@ one224:
 	VMULPS  (DX)(BX*1), Z3, Z3
 	MOVQ    taps+56(FP), SI
 	TESTQ   SI, SI
-	JZ      tapdone227
+	JZ      tapdone275
 
-tap226:
+tap274:
 	MOVQ         (DI)(SI*8), R9
 	MOVQ         (R8)(SI*8), R10
 	LEAQ         (DX)(R10*4), R10
@@ -3433,9 +3875,9 @@ tap226:
 	VFNMADD231PS (R10)(AX*2), Z4, Z2
 	VFNMADD231PS (R10)(BX*1), Z4, Z3
 	INCQ         SI
-	JNZ          tap226
+	JNZ          tap274
 
-tapdone227:
+tapdone275:
 	MOVQ    dst+0(FP), SI
 	ADDQ    i+32(FP), SI
 	VMOVUPS Z0, (SI)
@@ -3446,9 +3888,9 @@ tapdone227:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one224
+	JMP     one272
 
-done225:
+done273:
 	VZEROUPPER
 	RET
 
@@ -3472,9 +3914,9 @@ TEXT ·applyRow3AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ BX
 	MOVQ BX, taps+56(FP)
 
-many228:
+many276:
 	CMPQ    vecs+64(FP), $+2
-	JL      few229
+	JL      few277
 	MOVQ    diag+8(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS (BX), Z1
@@ -3487,9 +3929,9 @@ many228:
 	VMULPS  64(DX)(AX*2), Z5, Z5
 	MOVQ    taps+56(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone231
+	JZ      tapdone279
 
-tap230:
+tap278:
 	MOVQ         (SI)(BX*8), R8
 	MOVQ         (DI)(BX*8), R9
 	LEAQ         (DX)(R9*4), R9
@@ -3502,9 +3944,9 @@ tap230:
 	VFNMADD231PS (R9)(AX*2), Z6, Z4
 	VFNMADD231PS 64(R9)(AX*2), Z7, Z5
 	INCQ         BX
-	JNZ          tap230
+	JNZ          tap278
 
-tapdone231:
+tapdone279:
 	MOVQ    dst+0(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS Z0, (BX)
@@ -3517,12 +3959,12 @@ tapdone231:
 	ADDQ    $0x00000080, CX
 	ADDQ    $0x00000080, DX
 	SUBQ    $+2, vecs+64(FP)
-	JMP     many228
+	JMP     many276
 
-few229:
-one232:
+few277:
+one280:
 	CMPQ    vecs+64(FP), $+1
-	JL      done233
+	JL      done281
 	MOVQ    diag+8(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS (BX), Z2
@@ -3531,9 +3973,9 @@ one232:
 	VMULPS  (DX)(AX*2), Z2, Z2
 	MOVQ    taps+56(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone235
+	JZ      tapdone283
 
-tap234:
+tap282:
 	MOVQ         (SI)(BX*8), R8
 	MOVQ         (DI)(BX*8), R9
 	LEAQ         (DX)(R9*4), R9
@@ -3542,9 +3984,9 @@ tap234:
 	VFNMADD231PS (R9)(AX*1), Z3, Z1
 	VFNMADD231PS (R9)(AX*2), Z3, Z2
 	INCQ         BX
-	JNZ          tap234
+	JNZ          tap282
 
-tapdone235:
+tapdone283:
 	MOVQ    dst+0(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS Z0, (BX)
@@ -3554,9 +3996,9 @@ tapdone235:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one232
+	JMP     one280
 
-done233:
+done281:
 	VZEROUPPER
 	RET
 
@@ -3580,9 +4022,9 @@ TEXT ·applyRow2AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ BX
 	MOVQ BX, taps+56(FP)
 
-many236:
+many284:
 	CMPQ    vecs+64(FP), $+4
-	JL      few237
+	JL      few285
 	MOVQ    diag+8(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS (BX), Z1
@@ -3599,9 +4041,9 @@ many236:
 	VMULPS  192(DX)(AX*1), Z7, Z7
 	MOVQ    taps+56(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone239
+	JZ      tapdone287
 
-tap238:
+tap286:
 	MOVQ         (SI)(BX*8), R8
 	MOVQ         (DI)(BX*8), R9
 	LEAQ         (DX)(R9*4), R9
@@ -3618,9 +4060,9 @@ tap238:
 	VFNMADD231PS 128(R9)(AX*1), Z10, Z6
 	VFNMADD231PS 192(R9)(AX*1), Z11, Z7
 	INCQ         BX
-	JNZ          tap238
+	JNZ          tap286
 
-tapdone239:
+tapdone287:
 	MOVQ    dst+0(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS Z0, (BX)
@@ -3635,12 +4077,12 @@ tapdone239:
 	ADDQ    $0x00000100, CX
 	ADDQ    $0x00000100, DX
 	SUBQ    $+4, vecs+64(FP)
-	JMP     many236
+	JMP     many284
 
-few237:
-one240:
+few285:
+one288:
 	CMPQ    vecs+64(FP), $+1
-	JL      done241
+	JL      done289
 	MOVQ    diag+8(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS (BX), Z1
@@ -3648,9 +4090,9 @@ one240:
 	VMULPS  (DX)(AX*1), Z1, Z1
 	MOVQ    taps+56(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone243
+	JZ      tapdone291
 
-tap242:
+tap290:
 	MOVQ         (SI)(BX*8), R8
 	MOVQ         (DI)(BX*8), R9
 	LEAQ         (DX)(R9*4), R9
@@ -3658,9 +4100,9 @@ tap242:
 	VFNMADD231PS (R9), Z2, Z0
 	VFNMADD231PS (R9)(AX*1), Z2, Z1
 	INCQ         BX
-	JNZ          tap242
+	JNZ          tap290
 
-tapdone243:
+tapdone291:
 	MOVQ    dst+0(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS Z0, (BX)
@@ -3669,9 +4111,9 @@ tapdone243:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one240
+	JMP     one288
 
-done241:
+done289:
 	VZEROUPPER
 	RET
 
@@ -3695,9 +4137,9 @@ TEXT ·applyRow1AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	NEGQ AX
 	MOVQ AX, taps+56(FP)
 
-many244:
+many292:
 	CMPQ    vecs+64(FP), $+4
-	JL      few245
+	JL      few293
 	MOVQ    diag+8(FP), AX
 	ADDQ    i+32(FP), AX
 	VMOVUPS (AX), Z0
@@ -3710,9 +4152,9 @@ many244:
 	VMULPS  192(DX), Z3, Z3
 	MOVQ    taps+56(FP), AX
 	TESTQ   AX, AX
-	JZ      tapdone247
+	JZ      tapdone295
 
-tap246:
+tap294:
 	MOVQ         (BX)(AX*8), DI
 	MOVQ         (SI)(AX*8), R8
 	LEAQ         (DX)(R8*4), R8
@@ -3725,9 +4167,9 @@ tap246:
 	VFNMADD231PS 128(R8), Z6, Z2
 	VFNMADD231PS 192(R8), Z7, Z3
 	INCQ         AX
-	JNZ          tap246
+	JNZ          tap294
 
-tapdone247:
+tapdone295:
 	MOVQ    dst+0(FP), AX
 	ADDQ    i+32(FP), AX
 	VMOVUPS Z0, (AX)
@@ -3738,30 +4180,30 @@ tapdone247:
 	ADDQ    $0x00000100, CX
 	ADDQ    $0x00000100, DX
 	SUBQ    $+4, vecs+64(FP)
-	JMP     many244
+	JMP     many292
 
-few245:
-one248:
+few293:
+one296:
 	CMPQ    vecs+64(FP), $+1
-	JL      done249
+	JL      done297
 	MOVQ    diag+8(FP), AX
 	ADDQ    i+32(FP), AX
 	VMOVUPS (AX), Z0
 	VMULPS  (DX), Z0, Z0
 	MOVQ    taps+56(FP), AX
 	TESTQ   AX, AX
-	JZ      tapdone251
+	JZ      tapdone299
 
-tap250:
+tap298:
 	MOVQ         (BX)(AX*8), DI
 	MOVQ         (SI)(AX*8), R8
 	LEAQ         (DX)(R8*4), R8
 	VMOVUPS      (CX)(DI*4), Z1
 	VFNMADD231PS (R8), Z1, Z0
 	INCQ         AX
-	JNZ          tap250
+	JNZ          tap298
 
-tapdone251:
+tapdone299:
 	MOVQ    dst+0(FP), AX
 	ADDQ    i+32(FP), AX
 	VMOVUPS Z0, (AX)
@@ -3769,9 +4211,9 @@ tapdone251:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+64(FP)
-	JMP     one248
+	JMP     one296
 
-done249:
+done297:
 	VZEROUPPER
 	RET
 
@@ -3796,9 +4238,9 @@ TEXT ·applyPair12AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	LEAQ (DI)(AX*2), R8
 	LEAQ (R8)(AX*2), R9
 
-one252:
+one300:
 	CMPQ    vecs+56(FP), $+1
-	JL      done253
+	JL      done301
 	MOVQ    diag+8(FP), R10
 	ADDQ    i+32(FP), R10
 	VMOVUPS (R10), Z11
@@ -3835,13 +4277,13 @@ one252:
 	MOVQ    taps+40(FP), R10
 	MOVQ    rounds+48(FP), R11
 
-round254:
+round302:
 	MOVQ  (R11), R12
 	TESTQ R12, R12
-	JL    rounds255
-	JZ    skip257
+	JL    rounds303
+	JZ    skip305
 
-tap256:
+tap304:
 	MOVQ         (R10), R13
 	LEAQ         (DX)(R13*4), R13
 	MOVQ         8(R10), R14
@@ -3860,14 +4302,14 @@ tap256:
 	VFNMADD231PS (R13)(R9*1), Z24, Z11
 	ADDQ         $+24, R10
 	DECQ         R12
-	JNZ          tap256
+	JNZ          tap304
 
-skip257:
+skip305:
 	MOVQ  8(R11), R12
 	TESTQ R12, R12
-	JZ    skip259
+	JZ    skip307
 
-tap258:
+tap306:
 	MOVQ         (R10), R13
 	LEAQ         (DX)(R13*4), R13
 	MOVQ         8(R10), R14
@@ -3912,14 +4354,14 @@ tap258:
 	VFNMADD231PS Z26, Z25, Z23
 	ADDQ         $+24, R10
 	DECQ         R12
-	JNZ          tap258
+	JNZ          tap306
 
-skip259:
+skip307:
 	MOVQ  16(R11), R12
 	TESTQ R12, R12
-	JZ    skip261
+	JZ    skip309
 
-tap260:
+tap308:
 	MOVQ         (R10), R13
 	LEAQ         (DX)(R13*4), R13
 	MOVQ         16(R10), R14
@@ -3938,13 +4380,13 @@ tap260:
 	VFNMADD231PS (R13)(R9*1), Z24, Z23
 	ADDQ         $+24, R10
 	DECQ         R12
-	JNZ          tap260
+	JNZ          tap308
 
-skip261:
+skip309:
 	ADDQ $+24, R11
-	JMP  round254
+	JMP  round302
 
-rounds255:
+rounds303:
 	MOVQ    dst+0(FP), R10
 	ADDQ    i+32(FP), R10
 	VMOVUPS Z0, (R10)
@@ -3978,9 +4420,9 @@ rounds255:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+56(FP)
-	JMP     one252
+	JMP     one300
 
-done253:
+done301:
 	VZEROUPPER
 	RET
 
@@ -4003,9 +4445,9 @@ TEXT ·applyPair9AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	LEAQ (BX)(AX*2), SI
 	LEAQ (SI)(AX*2), DI
 
-one262:
+one310:
 	CMPQ    vecs+56(FP), $+1
-	JL      done263
+	JL      done311
 	MOVQ    diag+8(FP), R8
 	ADDQ    i+32(FP), R8
 	VMOVUPS (R8), Z8
@@ -4036,13 +4478,13 @@ one262:
 	MOVQ    taps+40(FP), R8
 	MOVQ    rounds+48(FP), R9
 
-round264:
+round312:
 	MOVQ  (R9), R10
 	TESTQ R10, R10
-	JL    rounds265
-	JZ    skip267
+	JL    rounds313
+	JZ    skip315
 
-tap266:
+tap314:
 	MOVQ         (R8), R11
 	LEAQ         (DX)(R11*4), R11
 	MOVQ         8(R8), R12
@@ -4058,14 +4500,14 @@ tap266:
 	VFNMADD231PS (R11)(AX*8), Z18, Z8
 	ADDQ         $+24, R8
 	DECQ         R10
-	JNZ          tap266
+	JNZ          tap314
 
-skip267:
+skip315:
 	MOVQ  8(R9), R10
 	TESTQ R10, R10
-	JZ    skip269
+	JZ    skip317
 
-tap268:
+tap316:
 	MOVQ         (R8), R11
 	LEAQ         (DX)(R11*4), R11
 	MOVQ         8(R8), R12
@@ -4101,14 +4543,14 @@ tap268:
 	VFNMADD231PS Z20, Z19, Z17
 	ADDQ         $+24, R8
 	DECQ         R10
-	JNZ          tap268
+	JNZ          tap316
 
-skip269:
+skip317:
 	MOVQ  16(R9), R10
 	TESTQ R10, R10
-	JZ    skip271
+	JZ    skip319
 
-tap270:
+tap318:
 	MOVQ         (R8), R11
 	LEAQ         (DX)(R11*4), R11
 	MOVQ         16(R8), R12
@@ -4124,13 +4566,13 @@ tap270:
 	VFNMADD231PS (R11)(AX*8), Z18, Z17
 	ADDQ         $+24, R8
 	DECQ         R10
-	JNZ          tap270
+	JNZ          tap318
 
-skip271:
+skip319:
 	ADDQ $+24, R9
-	JMP  round264
+	JMP  round312
 
-rounds265:
+rounds313:
 	MOVQ    dst+0(FP), R8
 	ADDQ    i+32(FP), R8
 	VMOVUPS Z0, (R8)
@@ -4158,9 +4600,9 @@ rounds265:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+56(FP)
-	JMP     one262
+	JMP     one310
 
-done263:
+done311:
 	VZEROUPPER
 	RET
 
@@ -4182,9 +4624,9 @@ TEXT ·applyPair6AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	LEAQ (AX)(AX*2), BX
 	LEAQ (BX)(AX*2), SI
 
-one272:
+one320:
 	CMPQ    vecs+56(FP), $+1
-	JL      done273
+	JL      done321
 	MOVQ    diag+8(FP), DI
 	ADDQ    i+32(FP), DI
 	VMOVUPS (DI), Z5
@@ -4209,13 +4651,13 @@ one272:
 	MOVQ    taps+40(FP), DI
 	MOVQ    rounds+48(FP), R8
 
-round274:
+round322:
 	MOVQ  (R8), R9
 	TESTQ R9, R9
-	JL    rounds275
-	JZ    skip277
+	JL    rounds323
+	JZ    skip325
 
-tap276:
+tap324:
 	MOVQ         (DI), R10
 	LEAQ         (DX)(R10*4), R10
 	MOVQ         8(DI), R11
@@ -4228,14 +4670,14 @@ tap276:
 	VFNMADD231PS (R10)(SI*1), Z12, Z5
 	ADDQ         $+24, DI
 	DECQ         R9
-	JNZ          tap276
+	JNZ          tap324
 
-skip277:
+skip325:
 	MOVQ  8(R8), R9
 	TESTQ R9, R9
-	JZ    skip279
+	JZ    skip327
 
-tap278:
+tap326:
 	MOVQ         (DI), R10
 	LEAQ         (DX)(R10*4), R10
 	MOVQ         8(DI), R11
@@ -4262,14 +4704,14 @@ tap278:
 	VFNMADD231PS Z14, Z13, Z11
 	ADDQ         $+24, DI
 	DECQ         R9
-	JNZ          tap278
+	JNZ          tap326
 
-skip279:
+skip327:
 	MOVQ  16(R8), R9
 	TESTQ R9, R9
-	JZ    skip281
+	JZ    skip329
 
-tap280:
+tap328:
 	MOVQ         (DI), R10
 	LEAQ         (DX)(R10*4), R10
 	MOVQ         16(DI), R11
@@ -4282,13 +4724,13 @@ tap280:
 	VFNMADD231PS (R10)(SI*1), Z12, Z11
 	ADDQ         $+24, DI
 	DECQ         R9
-	JNZ          tap280
+	JNZ          tap328
 
-skip281:
+skip329:
 	ADDQ $+24, R8
-	JMP  round274
+	JMP  round322
 
-rounds275:
+rounds323:
 	MOVQ    dst+0(FP), DI
 	ADDQ    i+32(FP), DI
 	VMOVUPS Z0, (DI)
@@ -4310,9 +4752,9 @@ rounds275:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+56(FP)
-	JMP     one272
+	JMP     one320
 
-done273:
+done321:
 	VZEROUPPER
 	RET
 
@@ -4333,9 +4775,9 @@ TEXT ·applyPair4AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	SHLQ $0x02, AX
 	LEAQ (AX)(AX*2), BX
 
-many282:
+many330:
 	CMPQ    vecs+56(FP), $+2
-	JL      few283
+	JL      few331
 	MOVQ    diag+8(FP), SI
 	ADDQ    i+32(FP), SI
 	VMOVUPS (SI), Z1
@@ -4366,17 +4808,18 @@ many282:
 	MOVQ    taps+40(FP), SI
 	MOVQ    rounds+48(FP), DI
 
-round284:
+round332:
 	MOVQ  (DI), R8
 	TESTQ R8, R8
-	JL    rounds285
-	JZ    skip287
+	JL    rounds333
+	JZ    skip335
 
-tap286:
+tap334:
 	MOVQ         (SI), R9
 	LEAQ         (DX)(R9*4), R9
 	MOVQ         8(SI), R10
 	VMOVUPS      (CX)(R10*4), Z16
+	MOVQ         8(SI), R10
 	VMOVUPS      64(CX)(R10*4), Z17
 	VFNMADD231PS (R9), Z16, Z0
 	VFNMADD231PS 64(R9), Z17, Z1
@@ -4388,21 +4831,23 @@ tap286:
 	VFNMADD231PS 64(R9)(BX*1), Z17, Z7
 	ADDQ         $+24, SI
 	DECQ         R8
-	JNZ          tap286
+	JNZ          tap334
 
-skip287:
+skip335:
 	MOVQ  8(DI), R8
 	TESTQ R8, R8
-	JZ    skip289
+	JZ    skip337
 
-tap288:
+tap336:
 	MOVQ         (SI), R9
 	LEAQ         (DX)(R9*4), R9
 	MOVQ         8(SI), R10
 	VMOVUPS      (CX)(R10*4), Z16
+	MOVQ         8(SI), R10
 	VMOVUPS      64(CX)(R10*4), Z17
 	MOVQ         16(SI), R10
 	VMOVUPS      (CX)(R10*4), Z18
+	MOVQ         16(SI), R10
 	VMOVUPS      64(CX)(R10*4), Z19
 	VMOVUPS      (R9), Z20
 	VFNMADD231PS Z20, Z16, Z0
@@ -4430,18 +4875,19 @@ tap288:
 	VFNMADD231PS Z16, Z19, Z15
 	ADDQ         $+24, SI
 	DECQ         R8
-	JNZ          tap288
+	JNZ          tap336
 
-skip289:
+skip337:
 	MOVQ  16(DI), R8
 	TESTQ R8, R8
-	JZ    skip291
+	JZ    skip339
 
-tap290:
+tap338:
 	MOVQ         (SI), R9
 	LEAQ         (DX)(R9*4), R9
 	MOVQ         16(SI), R10
 	VMOVUPS      (CX)(R10*4), Z16
+	MOVQ         16(SI), R10
 	VMOVUPS      64(CX)(R10*4), Z17
 	VFNMADD231PS (R9), Z16, Z8
 	VFNMADD231PS 64(R9), Z17, Z9
@@ -4453,13 +4899,13 @@ tap290:
 	VFNMADD231PS 64(R9)(BX*1), Z17, Z15
 	ADDQ         $+24, SI
 	DECQ         R8
-	JNZ          tap290
+	JNZ          tap338
 
-skip291:
+skip339:
 	ADDQ $+24, DI
-	JMP  round284
+	JMP  round332
 
-rounds285:
+rounds333:
 	MOVQ    dst+0(FP), SI
 	ADDQ    i+32(FP), SI
 	VMOVUPS Z0, (SI)
@@ -4485,12 +4931,12 @@ rounds285:
 	ADDQ    $0x00000080, CX
 	ADDQ    $0x00000080, DX
 	SUBQ    $+2, vecs+56(FP)
-	JMP     many282
+	JMP     many330
 
-few283:
-one292:
+few331:
+one340:
 	CMPQ    vecs+56(FP), $+1
-	JL      done293
+	JL      done341
 	MOVQ    diag+8(FP), SI
 	ADDQ    i+32(FP), SI
 	VMOVUPS (SI), Z3
@@ -4511,13 +4957,13 @@ one292:
 	MOVQ    taps+40(FP), SI
 	MOVQ    rounds+48(FP), DI
 
-round294:
+round342:
 	MOVQ  (DI), R8
 	TESTQ R8, R8
-	JL    rounds295
-	JZ    skip297
+	JL    rounds343
+	JZ    skip345
 
-tap296:
+tap344:
 	MOVQ         (SI), R9
 	LEAQ         (DX)(R9*4), R9
 	MOVQ         8(SI), R10
@@ -4528,14 +4974,14 @@ tap296:
 	VFNMADD231PS (R9)(BX*1), Z8, Z3
 	ADDQ         $+24, SI
 	DECQ         R8
-	JNZ          tap296
+	JNZ          tap344
 
-skip297:
+skip345:
 	MOVQ  8(DI), R8
 	TESTQ R8, R8
-	JZ    skip299
+	JZ    skip347
 
-tap298:
+tap346:
 	MOVQ         (SI), R9
 	LEAQ         (DX)(R9*4), R9
 	MOVQ         8(SI), R10
@@ -4556,14 +5002,14 @@ tap298:
 	VFNMADD231PS Z10, Z9, Z7
 	ADDQ         $+24, SI
 	DECQ         R8
-	JNZ          tap298
+	JNZ          tap346
 
-skip299:
+skip347:
 	MOVQ  16(DI), R8
 	TESTQ R8, R8
-	JZ    skip301
+	JZ    skip349
 
-tap300:
+tap348:
 	MOVQ         (SI), R9
 	LEAQ         (DX)(R9*4), R9
 	MOVQ         16(SI), R10
@@ -4574,13 +5020,13 @@ tap300:
 	VFNMADD231PS (R9)(BX*1), Z8, Z7
 	ADDQ         $+24, SI
 	DECQ         R8
-	JNZ          tap300
+	JNZ          tap348
 
-skip301:
+skip349:
 	ADDQ $+24, DI
-	JMP  round294
+	JMP  round342
 
-rounds295:
+rounds343:
 	MOVQ    dst+0(FP), SI
 	ADDQ    i+32(FP), SI
 	VMOVUPS Z0, (SI)
@@ -4598,9 +5044,9 @@ rounds295:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+56(FP)
-	JMP     one292
+	JMP     one340
 
-done293:
+done341:
 	VZEROUPPER
 	RET
 
@@ -4620,9 +5066,9 @@ TEXT ·applyPair3AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	MOVQ plane+64(FP), AX
 	SHLQ $0x02, AX
 
-many302:
+many350:
 	CMPQ    vecs+56(FP), $+2
-	JL      few303
+	JL      few351
 	MOVQ    diag+8(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS (BX), Z1
@@ -4649,17 +5095,18 @@ many302:
 	MOVQ    taps+40(FP), BX
 	MOVQ    rounds+48(FP), SI
 
-round304:
+round352:
 	MOVQ  (SI), DI
 	TESTQ DI, DI
-	JL    rounds305
-	JZ    skip307
+	JL    rounds353
+	JZ    skip355
 
-tap306:
+tap354:
 	MOVQ         (BX), R8
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         8(BX), R9
 	VMOVUPS      (CX)(R9*4), Z12
+	MOVQ         8(BX), R9
 	VMOVUPS      64(CX)(R9*4), Z13
 	VFNMADD231PS (R8), Z12, Z0
 	VFNMADD231PS 64(R8), Z13, Z1
@@ -4669,21 +5116,23 @@ tap306:
 	VFNMADD231PS 64(R8)(AX*2), Z13, Z5
 	ADDQ         $+24, BX
 	DECQ         DI
-	JNZ          tap306
+	JNZ          tap354
 
-skip307:
+skip355:
 	MOVQ  8(SI), DI
 	TESTQ DI, DI
-	JZ    skip309
+	JZ    skip357
 
-tap308:
+tap356:
 	MOVQ         (BX), R8
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         8(BX), R9
 	VMOVUPS      (CX)(R9*4), Z12
+	MOVQ         8(BX), R9
 	VMOVUPS      64(CX)(R9*4), Z13
 	MOVQ         16(BX), R9
 	VMOVUPS      (CX)(R9*4), Z14
+	MOVQ         16(BX), R9
 	VMOVUPS      64(CX)(R9*4), Z15
 	VMOVUPS      (R8), Z16
 	VFNMADD231PS Z16, Z12, Z0
@@ -4705,18 +5154,19 @@ tap308:
 	VFNMADD231PS Z12, Z15, Z11
 	ADDQ         $+24, BX
 	DECQ         DI
-	JNZ          tap308
+	JNZ          tap356
 
-skip309:
+skip357:
 	MOVQ  16(SI), DI
 	TESTQ DI, DI
-	JZ    skip311
+	JZ    skip359
 
-tap310:
+tap358:
 	MOVQ         (BX), R8
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         16(BX), R9
 	VMOVUPS      (CX)(R9*4), Z12
+	MOVQ         16(BX), R9
 	VMOVUPS      64(CX)(R9*4), Z13
 	VFNMADD231PS (R8), Z12, Z6
 	VFNMADD231PS 64(R8), Z13, Z7
@@ -4726,13 +5176,13 @@ tap310:
 	VFNMADD231PS 64(R8)(AX*2), Z13, Z11
 	ADDQ         $+24, BX
 	DECQ         DI
-	JNZ          tap310
+	JNZ          tap358
 
-skip311:
+skip359:
 	ADDQ $+24, SI
-	JMP  round304
+	JMP  round352
 
-rounds305:
+rounds353:
 	MOVQ    dst+0(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS Z0, (BX)
@@ -4754,12 +5204,12 @@ rounds305:
 	ADDQ    $0x00000080, CX
 	ADDQ    $0x00000080, DX
 	SUBQ    $+2, vecs+56(FP)
-	JMP     many302
+	JMP     many350
 
-few303:
-one312:
+few351:
+one360:
 	CMPQ    vecs+56(FP), $+1
-	JL      done313
+	JL      done361
 	MOVQ    diag+8(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS (BX), Z2
@@ -4778,13 +5228,13 @@ one312:
 	MOVQ    taps+40(FP), BX
 	MOVQ    rounds+48(FP), SI
 
-round314:
+round362:
 	MOVQ  (SI), DI
 	TESTQ DI, DI
-	JL    rounds315
-	JZ    skip317
+	JL    rounds363
+	JZ    skip365
 
-tap316:
+tap364:
 	MOVQ         (BX), R8
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         8(BX), R9
@@ -4794,14 +5244,14 @@ tap316:
 	VFNMADD231PS (R8)(AX*2), Z6, Z2
 	ADDQ         $+24, BX
 	DECQ         DI
-	JNZ          tap316
+	JNZ          tap364
 
-skip317:
+skip365:
 	MOVQ  8(SI), DI
 	TESTQ DI, DI
-	JZ    skip319
+	JZ    skip367
 
-tap318:
+tap366:
 	MOVQ         (BX), R8
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         8(BX), R9
@@ -4819,14 +5269,14 @@ tap318:
 	VFNMADD231PS Z8, Z7, Z5
 	ADDQ         $+24, BX
 	DECQ         DI
-	JNZ          tap318
+	JNZ          tap366
 
-skip319:
+skip367:
 	MOVQ  16(SI), DI
 	TESTQ DI, DI
-	JZ    skip321
+	JZ    skip369
 
-tap320:
+tap368:
 	MOVQ         (BX), R8
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         16(BX), R9
@@ -4836,13 +5286,13 @@ tap320:
 	VFNMADD231PS (R8)(AX*2), Z6, Z5
 	ADDQ         $+24, BX
 	DECQ         DI
-	JNZ          tap320
+	JNZ          tap368
 
-skip321:
+skip369:
 	ADDQ $+24, SI
-	JMP  round314
+	JMP  round362
 
-rounds315:
+rounds363:
 	MOVQ    dst+0(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS Z0, (BX)
@@ -4858,9 +5308,9 @@ rounds315:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+56(FP)
-	JMP     one312
+	JMP     one360
 
-done313:
+done361:
 	VZEROUPPER
 	RET
 
@@ -4880,9 +5330,9 @@ TEXT ·applyPair2AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	MOVQ plane+64(FP), AX
 	SHLQ $0x02, AX
 
-many322:
+many370:
 	CMPQ    vecs+56(FP), $+4
-	JL      few323
+	JL      few371
 	MOVQ    diag+8(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS (BX), Z1
@@ -4917,19 +5367,22 @@ many322:
 	MOVQ    taps+40(FP), BX
 	MOVQ    rounds+48(FP), SI
 
-round324:
+round372:
 	MOVQ  (SI), DI
 	TESTQ DI, DI
-	JL    rounds325
-	JZ    skip327
+	JL    rounds373
+	JZ    skip375
 
-tap326:
+tap374:
 	MOVQ         (BX), R8
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         8(BX), R9
 	VMOVUPS      (CX)(R9*4), Z16
+	MOVQ         8(BX), R9
 	VMOVUPS      64(CX)(R9*4), Z17
+	MOVQ         8(BX), R9
 	VMOVUPS      128(CX)(R9*4), Z18
+	MOVQ         8(BX), R9
 	VMOVUPS      192(CX)(R9*4), Z19
 	VFNMADD231PS (R8), Z16, Z0
 	VFNMADD231PS 64(R8), Z17, Z1
@@ -4941,25 +5394,31 @@ tap326:
 	VFNMADD231PS 192(R8)(AX*1), Z19, Z7
 	ADDQ         $+24, BX
 	DECQ         DI
-	JNZ          tap326
+	JNZ          tap374
 
-skip327:
+skip375:
 	MOVQ  8(SI), DI
 	TESTQ DI, DI
-	JZ    skip329
+	JZ    skip377
 
-tap328:
+tap376:
 	MOVQ         (BX), R8
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         8(BX), R9
 	VMOVUPS      (CX)(R9*4), Z16
+	MOVQ         8(BX), R9
 	VMOVUPS      64(CX)(R9*4), Z17
+	MOVQ         8(BX), R9
 	VMOVUPS      128(CX)(R9*4), Z18
+	MOVQ         8(BX), R9
 	VMOVUPS      192(CX)(R9*4), Z19
 	MOVQ         16(BX), R9
 	VMOVUPS      (CX)(R9*4), Z20
+	MOVQ         16(BX), R9
 	VMOVUPS      64(CX)(R9*4), Z21
+	MOVQ         16(BX), R9
 	VMOVUPS      128(CX)(R9*4), Z22
+	MOVQ         16(BX), R9
 	VMOVUPS      192(CX)(R9*4), Z23
 	VMOVUPS      (R8), Z24
 	VFNMADD231PS Z24, Z16, Z0
@@ -4987,20 +5446,23 @@ tap328:
 	VFNMADD231PS Z16, Z23, Z15
 	ADDQ         $+24, BX
 	DECQ         DI
-	JNZ          tap328
+	JNZ          tap376
 
-skip329:
+skip377:
 	MOVQ  16(SI), DI
 	TESTQ DI, DI
-	JZ    skip331
+	JZ    skip379
 
-tap330:
+tap378:
 	MOVQ         (BX), R8
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         16(BX), R9
 	VMOVUPS      (CX)(R9*4), Z16
+	MOVQ         16(BX), R9
 	VMOVUPS      64(CX)(R9*4), Z17
+	MOVQ         16(BX), R9
 	VMOVUPS      128(CX)(R9*4), Z18
+	MOVQ         16(BX), R9
 	VMOVUPS      192(CX)(R9*4), Z19
 	VFNMADD231PS (R8), Z16, Z8
 	VFNMADD231PS 64(R8), Z17, Z9
@@ -5012,13 +5474,13 @@ tap330:
 	VFNMADD231PS 192(R8)(AX*1), Z19, Z15
 	ADDQ         $+24, BX
 	DECQ         DI
-	JNZ          tap330
+	JNZ          tap378
 
-skip331:
+skip379:
 	ADDQ $+24, SI
-	JMP  round324
+	JMP  round372
 
-rounds325:
+rounds373:
 	MOVQ    dst+0(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS Z0, (BX)
@@ -5044,12 +5506,12 @@ rounds325:
 	ADDQ    $0x00000100, CX
 	ADDQ    $0x00000100, DX
 	SUBQ    $+4, vecs+56(FP)
-	JMP     many322
+	JMP     many370
 
-few323:
-one332:
+few371:
+one380:
 	CMPQ    vecs+56(FP), $+1
-	JL      done333
+	JL      done381
 	MOVQ    diag+8(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS (BX), Z1
@@ -5066,13 +5528,13 @@ one332:
 	MOVQ    taps+40(FP), BX
 	MOVQ    rounds+48(FP), SI
 
-round334:
+round382:
 	MOVQ  (SI), DI
 	TESTQ DI, DI
-	JL    rounds335
-	JZ    skip337
+	JL    rounds383
+	JZ    skip385
 
-tap336:
+tap384:
 	MOVQ         (BX), R8
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         8(BX), R9
@@ -5081,14 +5543,14 @@ tap336:
 	VFNMADD231PS (R8)(AX*1), Z4, Z1
 	ADDQ         $+24, BX
 	DECQ         DI
-	JNZ          tap336
+	JNZ          tap384
 
-skip337:
+skip385:
 	MOVQ  8(SI), DI
 	TESTQ DI, DI
-	JZ    skip339
+	JZ    skip387
 
-tap338:
+tap386:
 	MOVQ         (BX), R8
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         8(BX), R9
@@ -5103,14 +5565,14 @@ tap338:
 	VFNMADD231PS Z6, Z5, Z3
 	ADDQ         $+24, BX
 	DECQ         DI
-	JNZ          tap338
+	JNZ          tap386
 
-skip339:
+skip387:
 	MOVQ  16(SI), DI
 	TESTQ DI, DI
-	JZ    skip341
+	JZ    skip389
 
-tap340:
+tap388:
 	MOVQ         (BX), R8
 	LEAQ         (DX)(R8*4), R8
 	MOVQ         16(BX), R9
@@ -5119,13 +5581,13 @@ tap340:
 	VFNMADD231PS (R8)(AX*1), Z4, Z3
 	ADDQ         $+24, BX
 	DECQ         DI
-	JNZ          tap340
+	JNZ          tap388
 
-skip341:
+skip389:
 	ADDQ $+24, SI
-	JMP  round334
+	JMP  round382
 
-rounds335:
+rounds383:
 	MOVQ    dst+0(FP), BX
 	ADDQ    i+32(FP), BX
 	VMOVUPS Z0, (BX)
@@ -5139,9 +5601,9 @@ rounds335:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+56(FP)
-	JMP     one332
+	JMP     one380
 
-done333:
+done381:
 	VZEROUPPER
 	RET
 
@@ -5161,9 +5623,9 @@ TEXT ·applyPair1AVX512(SB), NOSPLIT|NOFRAME, $0-80
 	MOVQ plane+64(FP), AX
 	SHLQ $0x02, AX
 
-many342:
+many390:
 	CMPQ    vecs+56(FP), $+4
-	JL      few343
+	JL      few391
 	MOVQ    diag+8(FP), AX
 	ADDQ    i+32(FP), AX
 	VMOVUPS (AX), Z0
@@ -5190,19 +5652,22 @@ many342:
 	MOVQ    taps+40(FP), AX
 	MOVQ    rounds+48(FP), BX
 
-round344:
+round392:
 	MOVQ  (BX), SI
 	TESTQ SI, SI
-	JL    rounds345
-	JZ    skip347
+	JL    rounds393
+	JZ    skip395
 
-tap346:
+tap394:
 	MOVQ         (AX), DI
 	LEAQ         (DX)(DI*4), DI
 	MOVQ         8(AX), R8
 	VMOVUPS      (CX)(R8*4), Z8
+	MOVQ         8(AX), R8
 	VMOVUPS      64(CX)(R8*4), Z9
+	MOVQ         8(AX), R8
 	VMOVUPS      128(CX)(R8*4), Z10
+	MOVQ         8(AX), R8
 	VMOVUPS      192(CX)(R8*4), Z11
 	VFNMADD231PS (DI), Z8, Z0
 	VFNMADD231PS 64(DI), Z9, Z1
@@ -5210,25 +5675,31 @@ tap346:
 	VFNMADD231PS 192(DI), Z11, Z3
 	ADDQ         $+24, AX
 	DECQ         SI
-	JNZ          tap346
+	JNZ          tap394
 
-skip347:
+skip395:
 	MOVQ  8(BX), SI
 	TESTQ SI, SI
-	JZ    skip349
+	JZ    skip397
 
-tap348:
+tap396:
 	MOVQ         (AX), DI
 	LEAQ         (DX)(DI*4), DI
 	MOVQ         8(AX), R8
 	VMOVUPS      (CX)(R8*4), Z8
+	MOVQ         8(AX), R8
 	VMOVUPS      64(CX)(R8*4), Z9
+	MOVQ         8(AX), R8
 	VMOVUPS      128(CX)(R8*4), Z10
+	MOVQ         8(AX), R8
 	VMOVUPS      192(CX)(R8*4), Z11
 	MOVQ         16(AX), R8
 	VMOVUPS      (CX)(R8*4), Z12
+	MOVQ         16(AX), R8
 	VMOVUPS      64(CX)(R8*4), Z13
+	MOVQ         16(AX), R8
 	VMOVUPS      128(CX)(R8*4), Z14
+	MOVQ         16(AX), R8
 	VMOVUPS      192(CX)(R8*4), Z15
 	VMOVUPS      (DI), Z16
 	VFNMADD231PS Z16, Z8, Z0
@@ -5244,20 +5715,23 @@ tap348:
 	VFNMADD231PS Z8, Z15, Z7
 	ADDQ         $+24, AX
 	DECQ         SI
-	JNZ          tap348
+	JNZ          tap396
 
-skip349:
+skip397:
 	MOVQ  16(BX), SI
 	TESTQ SI, SI
-	JZ    skip351
+	JZ    skip399
 
-tap350:
+tap398:
 	MOVQ         (AX), DI
 	LEAQ         (DX)(DI*4), DI
 	MOVQ         16(AX), R8
 	VMOVUPS      (CX)(R8*4), Z8
+	MOVQ         16(AX), R8
 	VMOVUPS      64(CX)(R8*4), Z9
+	MOVQ         16(AX), R8
 	VMOVUPS      128(CX)(R8*4), Z10
+	MOVQ         16(AX), R8
 	VMOVUPS      192(CX)(R8*4), Z11
 	VFNMADD231PS (DI), Z8, Z4
 	VFNMADD231PS 64(DI), Z9, Z5
@@ -5265,13 +5739,13 @@ tap350:
 	VFNMADD231PS 192(DI), Z11, Z7
 	ADDQ         $+24, AX
 	DECQ         SI
-	JNZ          tap350
+	JNZ          tap398
 
-skip351:
+skip399:
 	ADDQ $+24, BX
-	JMP  round344
+	JMP  round392
 
-rounds345:
+rounds393:
 	MOVQ    dst+0(FP), AX
 	ADDQ    i+32(FP), AX
 	VMOVUPS Z0, (AX)
@@ -5289,12 +5763,12 @@ rounds345:
 	ADDQ    $0x00000100, CX
 	ADDQ    $0x00000100, DX
 	SUBQ    $+4, vecs+56(FP)
-	JMP     many342
+	JMP     many390
 
-few343:
-one352:
+few391:
+one400:
 	CMPQ    vecs+56(FP), $+1
-	JL      done353
+	JL      done401
 	MOVQ    diag+8(FP), AX
 	ADDQ    i+32(FP), AX
 	VMOVUPS (AX), Z0
@@ -5309,13 +5783,13 @@ one352:
 	MOVQ    taps+40(FP), AX
 	MOVQ    rounds+48(FP), BX
 
-round354:
+round402:
 	MOVQ  (BX), SI
 	TESTQ SI, SI
-	JL    rounds355
-	JZ    skip357
+	JL    rounds403
+	JZ    skip405
 
-tap356:
+tap404:
 	MOVQ         (AX), DI
 	LEAQ         (DX)(DI*4), DI
 	MOVQ         8(AX), R8
@@ -5323,14 +5797,14 @@ tap356:
 	VFNMADD231PS (DI), Z2, Z0
 	ADDQ         $+24, AX
 	DECQ         SI
-	JNZ          tap356
+	JNZ          tap404
 
-skip357:
+skip405:
 	MOVQ  8(BX), SI
 	TESTQ SI, SI
-	JZ    skip359
+	JZ    skip407
 
-tap358:
+tap406:
 	MOVQ         (AX), DI
 	LEAQ         (DX)(DI*4), DI
 	MOVQ         8(AX), R8
@@ -5342,14 +5816,14 @@ tap358:
 	VFNMADD231PS Z4, Z3, Z1
 	ADDQ         $+24, AX
 	DECQ         SI
-	JNZ          tap358
+	JNZ          tap406
 
-skip359:
+skip407:
 	MOVQ  16(BX), SI
 	TESTQ SI, SI
-	JZ    skip361
+	JZ    skip409
 
-tap360:
+tap408:
 	MOVQ         (AX), DI
 	LEAQ         (DX)(DI*4), DI
 	MOVQ         16(AX), R8
@@ -5357,13 +5831,13 @@ tap360:
 	VFNMADD231PS (DI), Z2, Z1
 	ADDQ         $+24, AX
 	DECQ         SI
-	JNZ          tap360
+	JNZ          tap408
 
-skip361:
+skip409:
 	ADDQ $+24, BX
-	JMP  round354
+	JMP  round402
 
-rounds355:
+rounds403:
 	MOVQ    dst+0(FP), AX
 	ADDQ    i+32(FP), AX
 	VMOVUPS Z0, (AX)
@@ -5375,1033 +5849,106 @@ rounds355:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $+1, vecs+56(FP)
-	JMP     one352
+	JMP     one400
 
-done353:
+done401:
 	VZEROUPPER
 	RET
 
-// func outerRow9AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+// func outerRow12AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 // Requires: AVX, AVX512F
-TEXT ·outerRow9AVX512(SB), NOSPLIT|NOFRAME, $0-88
+TEXT ·outerRow12AVX512(SB), NOSPLIT|NOFRAME, $0-89
 	MOVQ         i+40(FP), AX
 	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
 	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
+	MOVQ         b+24(FP), DX
 	ADDQ         AX, CX
 	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
 	MOVQ         plane+80(FP), AX
 	SHLQ         $0x02, AX
-	LEAQ         (AX)(AX*2), SI
+	LEAQ         (AX)(AX*2), BX
+	LEAQ         (BX)(AX*2), SI
 	LEAQ         (SI)(AX*2), DI
 	LEAQ         (DI)(AX*2), R8
-	MOVQ         taps+64(FP), R9
-	MOVQ         edges+48(FP), R10
-	MOVQ         offsets+56(FP), R11
-	LEAQ         (R10)(R9*8), R10
-	LEAQ         (R11)(R9*8), R11
-	NEGQ         R9
-	MOVQ         R9, taps+64(FP)
-	VBROADCASTSS scale+32(FP), Z0
-
-one362:
-	CMPQ        vecs+72(FP), $+1
-	JL          done363
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (DX)(AX*1), Z2
-	VMOVUPS     (DX)(AX*2), Z3
-	VMOVUPS     (DX)(SI*1), Z4
-	VMOVUPS     (DX)(AX*4), Z5
-	VMOVUPS     (DX)(DI*1), Z6
-	VMOVUPS     (DX)(SI*2), Z7
-	VMOVUPS     (DX)(R8*1), Z8
-	VMOVUPS     (DX)(AX*8), Z9
-	VMULPS      (BX), Z1, Z10
-	VFMADD231PS (BX)(AX*1), Z2, Z10
-	VFMADD231PS (BX)(AX*2), Z3, Z10
-	VFMADD231PS (BX)(SI*1), Z4, Z10
-	VFMADD231PS (BX)(AX*4), Z5, Z10
-	VFMADD231PS (BX)(DI*1), Z6, Z10
-	VFMADD231PS (BX)(SI*2), Z7, Z10
-	VFMADD231PS (BX)(R8*1), Z8, Z10
-	VFMADD231PS (BX)(AX*8), Z9, Z10
-	MOVQ        ddiag+8(FP), R9
-	ADDQ        i+40(FP), R9
-	VMOVUPS     (R9), Z11
-	VFMADD231PS Z10, Z0, Z11
-	VMOVUPS     Z11, (R9)
-	MOVQ        taps+64(FP), R9
-	TESTQ       R9, R9
-	JZ          tapdone365
-
-tap364:
-	MOVQ         (R10)(R9*8), R12
-	MOVQ         (R11)(R9*8), R13
-	SHLQ         $0x02, R13
-	LEAQ         (BX)(R13*1), R13
-	VMULPS       (R13), Z1, Z10
-	VFMADD231PS  (R13)(AX*1), Z2, Z10
-	VFMADD231PS  (R13)(AX*2), Z3, Z10
-	VFMADD231PS  (R13)(SI*1), Z4, Z10
-	VFMADD231PS  (R13)(AX*4), Z5, Z10
-	VFMADD231PS  (R13)(DI*1), Z6, Z10
-	VFMADD231PS  (R13)(SI*2), Z7, Z10
-	VFMADD231PS  (R13)(R8*1), Z8, Z10
-	VFMADD231PS  (R13)(AX*8), Z9, Z10
-	LEAQ         (CX)(R12*4), R12
-	VMOVUPS      (R12), Z11
-	VFNMADD231PS Z10, Z0, Z11
-	VMOVUPS      Z11, (R12)
-	INCQ         R9
-	JNZ          tap364
-
-tapdone365:
-	ADDQ $0x00000040, i+40(FP)
-	ADDQ $0x00000040, CX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one362
-
-done363:
-	VZEROUPPER
-	RET
-
-// func outerSymmetricRow9AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, AVX512F
-TEXT ·outerSymmetricRow9AVX512(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ         i+40(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
-	ADDQ         AX, CX
-	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
-	MOVQ         plane+80(FP), AX
-	SHLQ         $0x02, AX
-	LEAQ         (AX)(AX*2), SI
-	LEAQ         (SI)(AX*2), DI
-	LEAQ         (DI)(AX*2), R8
-	MOVQ         taps+64(FP), R9
-	MOVQ         edges+48(FP), R10
-	MOVQ         offsets+56(FP), R11
-	LEAQ         (R10)(R9*8), R10
-	LEAQ         (R11)(R9*8), R11
-	NEGQ         R9
-	MOVQ         R9, taps+64(FP)
-	VBROADCASTSS scale+32(FP), Z0
-
-one366:
-	CMPQ        vecs+72(FP), $+1
-	JL          done367
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (DX)(AX*1), Z2
-	VMOVUPS     (DX)(AX*2), Z3
-	VMOVUPS     (DX)(SI*1), Z4
-	VMOVUPS     (DX)(AX*4), Z5
-	VMOVUPS     (DX)(DI*1), Z6
-	VMOVUPS     (DX)(SI*2), Z7
-	VMOVUPS     (DX)(R8*1), Z8
-	VMOVUPS     (DX)(AX*8), Z9
-	VMOVUPS     (BX), Z11
-	VMOVUPS     (BX)(AX*1), Z12
-	VMOVUPS     (BX)(AX*2), Z13
-	VMOVUPS     (BX)(SI*1), Z14
-	VMOVUPS     (BX)(AX*4), Z15
-	VMOVUPS     (BX)(DI*1), Z16
-	VMOVUPS     (BX)(SI*2), Z17
-	VMOVUPS     (BX)(R8*1), Z18
-	VMOVUPS     (BX)(AX*8), Z19
-	VMULPS      Z1, Z11, Z10
-	VFMADD231PS Z2, Z12, Z10
-	VFMADD231PS Z3, Z13, Z10
-	VFMADD231PS Z4, Z14, Z10
-	VFMADD231PS Z5, Z15, Z10
-	VFMADD231PS Z6, Z16, Z10
-	VFMADD231PS Z7, Z17, Z10
-	VFMADD231PS Z8, Z18, Z10
-	VFMADD231PS Z9, Z19, Z10
-	MOVQ        ddiag+8(FP), R9
-	ADDQ        i+40(FP), R9
-	VMOVUPS     (R9), Z20
-	VFMADD231PS Z10, Z0, Z20
-	VMOVUPS     Z20, (R9)
-	MOVQ        taps+64(FP), R9
-	TESTQ       R9, R9
-	JZ          tapdone369
-
-tap368:
-	MOVQ         (R10)(R9*8), R12
-	MOVQ         (R11)(R9*8), R13
-	SHLQ         $0x02, R13
-	LEAQ         (BX)(R13*1), R14
-	VMULPS       (R14), Z1, Z10
-	VFMADD231PS  (R14)(AX*1), Z2, Z10
-	VFMADD231PS  (R14)(AX*2), Z3, Z10
-	VFMADD231PS  (R14)(SI*1), Z4, Z10
-	VFMADD231PS  (R14)(AX*4), Z5, Z10
-	VFMADD231PS  (R14)(DI*1), Z6, Z10
-	VFMADD231PS  (R14)(SI*2), Z7, Z10
-	VFMADD231PS  (R14)(R8*1), Z8, Z10
-	VFMADD231PS  (R14)(AX*8), Z9, Z10
-	ADDQ         DX, R13
-	VMULPS       (R13), Z11, Z20
-	VFMADD231PS  (R13)(AX*1), Z12, Z20
-	VFMADD231PS  (R13)(AX*2), Z13, Z20
-	VFMADD231PS  (R13)(SI*1), Z14, Z20
-	VFMADD231PS  (R13)(AX*4), Z15, Z20
-	VFMADD231PS  (R13)(DI*1), Z16, Z20
-	VFMADD231PS  (R13)(SI*2), Z17, Z20
-	VFMADD231PS  (R13)(R8*1), Z18, Z20
-	VFMADD231PS  (R13)(AX*8), Z19, Z20
-	VADDPS       Z20, Z10, Z10
-	LEAQ         (CX)(R12*4), R12
-	VMOVUPS      (R12), Z20
-	VFNMADD231PS Z10, Z0, Z20
-	VMOVUPS      Z20, (R12)
-	INCQ         R9
-	JNZ          tap368
-
-tapdone369:
-	ADDQ $0x00000040, i+40(FP)
-	ADDQ $0x00000040, CX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one366
-
-done367:
-	VZEROUPPER
-	RET
-
-// func outerRow6AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, AVX512F
-TEXT ·outerRow6AVX512(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ         i+40(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
-	ADDQ         AX, CX
-	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
-	MOVQ         plane+80(FP), AX
-	SHLQ         $0x02, AX
-	LEAQ         (AX)(AX*2), SI
-	LEAQ         (SI)(AX*2), DI
-	MOVQ         taps+64(FP), R8
-	MOVQ         edges+48(FP), R9
-	MOVQ         offsets+56(FP), R10
-	LEAQ         (R9)(R8*8), R9
-	LEAQ         (R10)(R8*8), R10
-	NEGQ         R8
-	MOVQ         R8, taps+64(FP)
-	VBROADCASTSS scale+32(FP), Z0
-
-one370:
-	CMPQ        vecs+72(FP), $+1
-	JL          done371
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (DX)(AX*1), Z2
-	VMOVUPS     (DX)(AX*2), Z3
-	VMOVUPS     (DX)(SI*1), Z4
-	VMOVUPS     (DX)(AX*4), Z5
-	VMOVUPS     (DX)(DI*1), Z6
-	VMULPS      (BX), Z1, Z7
-	VFMADD231PS (BX)(AX*1), Z2, Z7
-	VFMADD231PS (BX)(AX*2), Z3, Z7
-	VFMADD231PS (BX)(SI*1), Z4, Z7
-	VFMADD231PS (BX)(AX*4), Z5, Z7
-	VFMADD231PS (BX)(DI*1), Z6, Z7
-	MOVQ        ddiag+8(FP), R8
-	ADDQ        i+40(FP), R8
-	VMOVUPS     (R8), Z8
-	VFMADD231PS Z7, Z0, Z8
-	VMOVUPS     Z8, (R8)
-	MOVQ        taps+64(FP), R8
-	TESTQ       R8, R8
-	JZ          tapdone373
-
-tap372:
-	MOVQ         (R9)(R8*8), R11
-	MOVQ         (R10)(R8*8), R12
-	SHLQ         $0x02, R12
-	LEAQ         (BX)(R12*1), R12
-	VMULPS       (R12), Z1, Z7
-	VFMADD231PS  (R12)(AX*1), Z2, Z7
-	VFMADD231PS  (R12)(AX*2), Z3, Z7
-	VFMADD231PS  (R12)(SI*1), Z4, Z7
-	VFMADD231PS  (R12)(AX*4), Z5, Z7
-	VFMADD231PS  (R12)(DI*1), Z6, Z7
-	LEAQ         (CX)(R11*4), R11
-	VMOVUPS      (R11), Z8
-	VFNMADD231PS Z7, Z0, Z8
-	VMOVUPS      Z8, (R11)
-	INCQ         R8
-	JNZ          tap372
-
-tapdone373:
-	ADDQ $0x00000040, i+40(FP)
-	ADDQ $0x00000040, CX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one370
-
-done371:
-	VZEROUPPER
-	RET
-
-// func outerSymmetricRow6AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, AVX512F
-TEXT ·outerSymmetricRow6AVX512(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ         i+40(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
-	ADDQ         AX, CX
-	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
-	MOVQ         plane+80(FP), AX
-	SHLQ         $0x02, AX
-	LEAQ         (AX)(AX*2), SI
-	LEAQ         (SI)(AX*2), DI
-	MOVQ         taps+64(FP), R8
-	MOVQ         edges+48(FP), R9
-	MOVQ         offsets+56(FP), R10
-	LEAQ         (R9)(R8*8), R9
-	LEAQ         (R10)(R8*8), R10
-	NEGQ         R8
-	MOVQ         R8, taps+64(FP)
-	VBROADCASTSS scale+32(FP), Z0
-
-one374:
-	CMPQ        vecs+72(FP), $+1
-	JL          done375
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (DX)(AX*1), Z2
-	VMOVUPS     (DX)(AX*2), Z3
-	VMOVUPS     (DX)(SI*1), Z4
-	VMOVUPS     (DX)(AX*4), Z5
-	VMOVUPS     (DX)(DI*1), Z6
-	VMOVUPS     (BX), Z8
-	VMOVUPS     (BX)(AX*1), Z9
-	VMOVUPS     (BX)(AX*2), Z10
-	VMOVUPS     (BX)(SI*1), Z11
-	VMOVUPS     (BX)(AX*4), Z12
-	VMOVUPS     (BX)(DI*1), Z13
-	VMULPS      Z1, Z8, Z7
-	VFMADD231PS Z2, Z9, Z7
-	VFMADD231PS Z3, Z10, Z7
-	VFMADD231PS Z4, Z11, Z7
-	VFMADD231PS Z5, Z12, Z7
-	VFMADD231PS Z6, Z13, Z7
-	MOVQ        ddiag+8(FP), R8
-	ADDQ        i+40(FP), R8
-	VMOVUPS     (R8), Z14
-	VFMADD231PS Z7, Z0, Z14
-	VMOVUPS     Z14, (R8)
-	MOVQ        taps+64(FP), R8
-	TESTQ       R8, R8
-	JZ          tapdone377
-
-tap376:
-	MOVQ         (R9)(R8*8), R11
-	MOVQ         (R10)(R8*8), R12
-	SHLQ         $0x02, R12
-	LEAQ         (BX)(R12*1), R13
-	VMULPS       (R13), Z1, Z7
-	VFMADD231PS  (R13)(AX*1), Z2, Z7
-	VFMADD231PS  (R13)(AX*2), Z3, Z7
-	VFMADD231PS  (R13)(SI*1), Z4, Z7
-	VFMADD231PS  (R13)(AX*4), Z5, Z7
-	VFMADD231PS  (R13)(DI*1), Z6, Z7
-	ADDQ         DX, R12
-	VMULPS       (R12), Z8, Z14
-	VFMADD231PS  (R12)(AX*1), Z9, Z14
-	VFMADD231PS  (R12)(AX*2), Z10, Z14
-	VFMADD231PS  (R12)(SI*1), Z11, Z14
-	VFMADD231PS  (R12)(AX*4), Z12, Z14
-	VFMADD231PS  (R12)(DI*1), Z13, Z14
-	VADDPS       Z14, Z7, Z7
-	LEAQ         (CX)(R11*4), R11
-	VMOVUPS      (R11), Z14
-	VFNMADD231PS Z7, Z0, Z14
-	VMOVUPS      Z14, (R11)
-	INCQ         R8
-	JNZ          tap376
-
-tapdone377:
-	ADDQ $0x00000040, i+40(FP)
-	ADDQ $0x00000040, CX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one374
-
-done375:
-	VZEROUPPER
-	RET
-
-// func outerRow5AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, AVX512F
-TEXT ·outerRow5AVX512(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ         i+40(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
-	ADDQ         AX, CX
-	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
-	MOVQ         plane+80(FP), AX
-	SHLQ         $0x02, AX
-	LEAQ         (AX)(AX*2), SI
-	MOVQ         taps+64(FP), DI
-	MOVQ         edges+48(FP), R8
-	MOVQ         offsets+56(FP), R9
-	LEAQ         (R8)(DI*8), R8
-	LEAQ         (R9)(DI*8), R9
-	NEGQ         DI
-	MOVQ         DI, taps+64(FP)
-	VBROADCASTSS scale+32(FP), Z0
-
-one378:
-	CMPQ        vecs+72(FP), $+1
-	JL          done379
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (DX)(AX*1), Z2
-	VMOVUPS     (DX)(AX*2), Z3
-	VMOVUPS     (DX)(SI*1), Z4
-	VMOVUPS     (DX)(AX*4), Z5
-	VMULPS      (BX), Z1, Z6
-	VFMADD231PS (BX)(AX*1), Z2, Z6
-	VFMADD231PS (BX)(AX*2), Z3, Z6
-	VFMADD231PS (BX)(SI*1), Z4, Z6
-	VFMADD231PS (BX)(AX*4), Z5, Z6
-	MOVQ        ddiag+8(FP), DI
-	ADDQ        i+40(FP), DI
-	VMOVUPS     (DI), Z7
-	VFMADD231PS Z6, Z0, Z7
-	VMOVUPS     Z7, (DI)
-	MOVQ        taps+64(FP), DI
-	TESTQ       DI, DI
-	JZ          tapdone381
-
-tap380:
-	MOVQ         (R8)(DI*8), R10
-	MOVQ         (R9)(DI*8), R11
-	SHLQ         $0x02, R11
-	LEAQ         (BX)(R11*1), R11
-	VMULPS       (R11), Z1, Z6
-	VFMADD231PS  (R11)(AX*1), Z2, Z6
-	VFMADD231PS  (R11)(AX*2), Z3, Z6
-	VFMADD231PS  (R11)(SI*1), Z4, Z6
-	VFMADD231PS  (R11)(AX*4), Z5, Z6
-	LEAQ         (CX)(R10*4), R10
-	VMOVUPS      (R10), Z7
-	VFNMADD231PS Z6, Z0, Z7
-	VMOVUPS      Z7, (R10)
-	INCQ         DI
-	JNZ          tap380
-
-tapdone381:
-	ADDQ $0x00000040, i+40(FP)
-	ADDQ $0x00000040, CX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one378
-
-done379:
-	VZEROUPPER
-	RET
-
-// func outerSymmetricRow5AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, AVX512F
-TEXT ·outerSymmetricRow5AVX512(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ         i+40(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
-	ADDQ         AX, CX
-	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
-	MOVQ         plane+80(FP), AX
-	SHLQ         $0x02, AX
-	LEAQ         (AX)(AX*2), SI
-	MOVQ         taps+64(FP), DI
-	MOVQ         edges+48(FP), R8
-	MOVQ         offsets+56(FP), R9
-	LEAQ         (R8)(DI*8), R8
-	LEAQ         (R9)(DI*8), R9
-	NEGQ         DI
-	MOVQ         DI, taps+64(FP)
-	VBROADCASTSS scale+32(FP), Z0
-
-one382:
-	CMPQ        vecs+72(FP), $+1
-	JL          done383
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (DX)(AX*1), Z2
-	VMOVUPS     (DX)(AX*2), Z3
-	VMOVUPS     (DX)(SI*1), Z4
-	VMOVUPS     (DX)(AX*4), Z5
-	VMOVUPS     (BX), Z7
-	VMOVUPS     (BX)(AX*1), Z8
-	VMOVUPS     (BX)(AX*2), Z9
-	VMOVUPS     (BX)(SI*1), Z10
-	VMOVUPS     (BX)(AX*4), Z11
-	VMULPS      Z1, Z7, Z6
-	VFMADD231PS Z2, Z8, Z6
-	VFMADD231PS Z3, Z9, Z6
-	VFMADD231PS Z4, Z10, Z6
-	VFMADD231PS Z5, Z11, Z6
-	MOVQ        ddiag+8(FP), DI
-	ADDQ        i+40(FP), DI
-	VMOVUPS     (DI), Z12
-	VFMADD231PS Z6, Z0, Z12
-	VMOVUPS     Z12, (DI)
-	MOVQ        taps+64(FP), DI
-	TESTQ       DI, DI
-	JZ          tapdone385
-
-tap384:
-	MOVQ         (R8)(DI*8), R10
-	MOVQ         (R9)(DI*8), R11
-	SHLQ         $0x02, R11
-	LEAQ         (BX)(R11*1), R12
-	VMULPS       (R12), Z1, Z6
-	VFMADD231PS  (R12)(AX*1), Z2, Z6
-	VFMADD231PS  (R12)(AX*2), Z3, Z6
-	VFMADD231PS  (R12)(SI*1), Z4, Z6
-	VFMADD231PS  (R12)(AX*4), Z5, Z6
-	ADDQ         DX, R11
-	VMULPS       (R11), Z7, Z12
-	VFMADD231PS  (R11)(AX*1), Z8, Z12
-	VFMADD231PS  (R11)(AX*2), Z9, Z12
-	VFMADD231PS  (R11)(SI*1), Z10, Z12
-	VFMADD231PS  (R11)(AX*4), Z11, Z12
-	VADDPS       Z12, Z6, Z6
-	LEAQ         (CX)(R10*4), R10
-	VMOVUPS      (R10), Z12
-	VFNMADD231PS Z6, Z0, Z12
-	VMOVUPS      Z12, (R10)
-	INCQ         DI
-	JNZ          tap384
-
-tapdone385:
-	ADDQ $0x00000040, i+40(FP)
-	ADDQ $0x00000040, CX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one382
-
-done383:
-	VZEROUPPER
-	RET
-
-// func outerRow4AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, AVX512F
-TEXT ·outerRow4AVX512(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ         i+40(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
-	ADDQ         AX, CX
-	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
-	MOVQ         plane+80(FP), AX
-	SHLQ         $0x02, AX
-	LEAQ         (AX)(AX*2), SI
-	MOVQ         taps+64(FP), DI
-	MOVQ         edges+48(FP), R8
-	MOVQ         offsets+56(FP), R9
-	LEAQ         (R8)(DI*8), R8
-	LEAQ         (R9)(DI*8), R9
-	NEGQ         DI
-	MOVQ         DI, taps+64(FP)
-	VBROADCASTSS scale+32(FP), Z0
-
-one386:
-	CMPQ        vecs+72(FP), $+1
-	JL          done387
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (DX)(AX*1), Z2
-	VMOVUPS     (DX)(AX*2), Z3
-	VMOVUPS     (DX)(SI*1), Z4
-	VMULPS      (BX), Z1, Z5
-	VFMADD231PS (BX)(AX*1), Z2, Z5
-	VFMADD231PS (BX)(AX*2), Z3, Z5
-	VFMADD231PS (BX)(SI*1), Z4, Z5
-	MOVQ        ddiag+8(FP), DI
-	ADDQ        i+40(FP), DI
-	VMOVUPS     (DI), Z6
-	VFMADD231PS Z5, Z0, Z6
-	VMOVUPS     Z6, (DI)
-	MOVQ        taps+64(FP), DI
-	TESTQ       DI, DI
-	JZ          tapdone389
-
-tap388:
-	MOVQ         (R8)(DI*8), R10
-	MOVQ         (R9)(DI*8), R11
-	SHLQ         $0x02, R11
-	LEAQ         (BX)(R11*1), R11
-	VMULPS       (R11), Z1, Z5
-	VFMADD231PS  (R11)(AX*1), Z2, Z5
-	VFMADD231PS  (R11)(AX*2), Z3, Z5
-	VFMADD231PS  (R11)(SI*1), Z4, Z5
-	LEAQ         (CX)(R10*4), R10
-	VMOVUPS      (R10), Z6
-	VFNMADD231PS Z5, Z0, Z6
-	VMOVUPS      Z6, (R10)
-	INCQ         DI
-	JNZ          tap388
-
-tapdone389:
-	ADDQ $0x00000040, i+40(FP)
-	ADDQ $0x00000040, CX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one386
-
-done387:
-	VZEROUPPER
-	RET
-
-// func outerSymmetricRow4AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, AVX512F
-TEXT ·outerSymmetricRow4AVX512(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ         i+40(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
-	ADDQ         AX, CX
-	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
-	MOVQ         plane+80(FP), AX
-	SHLQ         $0x02, AX
-	LEAQ         (AX)(AX*2), SI
-	MOVQ         taps+64(FP), DI
-	MOVQ         edges+48(FP), R8
-	MOVQ         offsets+56(FP), R9
-	LEAQ         (R8)(DI*8), R8
-	LEAQ         (R9)(DI*8), R9
-	NEGQ         DI
-	MOVQ         DI, taps+64(FP)
-	VBROADCASTSS scale+32(FP), Z0
-
-one390:
-	CMPQ        vecs+72(FP), $+1
-	JL          done391
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (DX)(AX*1), Z2
-	VMOVUPS     (DX)(AX*2), Z3
-	VMOVUPS     (DX)(SI*1), Z4
-	VMOVUPS     (BX), Z6
-	VMOVUPS     (BX)(AX*1), Z7
-	VMOVUPS     (BX)(AX*2), Z8
-	VMOVUPS     (BX)(SI*1), Z9
-	VMULPS      Z1, Z6, Z5
-	VFMADD231PS Z2, Z7, Z5
-	VFMADD231PS Z3, Z8, Z5
-	VFMADD231PS Z4, Z9, Z5
-	MOVQ        ddiag+8(FP), DI
-	ADDQ        i+40(FP), DI
-	VMOVUPS     (DI), Z10
-	VFMADD231PS Z5, Z0, Z10
-	VMOVUPS     Z10, (DI)
-	MOVQ        taps+64(FP), DI
-	TESTQ       DI, DI
-	JZ          tapdone393
-
-tap392:
-	MOVQ         (R8)(DI*8), R10
-	MOVQ         (R9)(DI*8), R11
-	SHLQ         $0x02, R11
-	LEAQ         (BX)(R11*1), R12
-	VMULPS       (R12), Z1, Z5
-	VFMADD231PS  (R12)(AX*1), Z2, Z5
-	VFMADD231PS  (R12)(AX*2), Z3, Z5
-	VFMADD231PS  (R12)(SI*1), Z4, Z5
-	ADDQ         DX, R11
-	VMULPS       (R11), Z6, Z10
-	VFMADD231PS  (R11)(AX*1), Z7, Z10
-	VFMADD231PS  (R11)(AX*2), Z8, Z10
-	VFMADD231PS  (R11)(SI*1), Z9, Z10
-	VADDPS       Z10, Z5, Z5
-	LEAQ         (CX)(R10*4), R10
-	VMOVUPS      (R10), Z10
-	VFNMADD231PS Z5, Z0, Z10
-	VMOVUPS      Z10, (R10)
-	INCQ         DI
-	JNZ          tap392
-
-tapdone393:
-	ADDQ $0x00000040, i+40(FP)
-	ADDQ $0x00000040, CX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one390
-
-done391:
-	VZEROUPPER
-	RET
-
-// func outerRow3AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, AVX512F
-TEXT ·outerRow3AVX512(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ         i+40(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
-	ADDQ         AX, CX
-	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
-	MOVQ         plane+80(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         taps+64(FP), SI
-	MOVQ         edges+48(FP), DI
-	MOVQ         offsets+56(FP), R8
-	LEAQ         (DI)(SI*8), DI
-	LEAQ         (R8)(SI*8), R8
-	NEGQ         SI
-	MOVQ         SI, taps+64(FP)
-	VBROADCASTSS scale+32(FP), Z0
-
-one394:
-	CMPQ        vecs+72(FP), $+1
-	JL          done395
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (DX)(AX*1), Z2
-	VMOVUPS     (DX)(AX*2), Z3
-	VMULPS      (BX), Z1, Z4
-	VFMADD231PS (BX)(AX*1), Z2, Z4
-	VFMADD231PS (BX)(AX*2), Z3, Z4
-	MOVQ        ddiag+8(FP), SI
-	ADDQ        i+40(FP), SI
-	VMOVUPS     (SI), Z5
-	VFMADD231PS Z4, Z0, Z5
-	VMOVUPS     Z5, (SI)
-	MOVQ        taps+64(FP), SI
-	TESTQ       SI, SI
-	JZ          tapdone397
-
-tap396:
-	MOVQ         (DI)(SI*8), R9
-	MOVQ         (R8)(SI*8), R10
-	SHLQ         $0x02, R10
-	LEAQ         (BX)(R10*1), R10
-	VMULPS       (R10), Z1, Z4
-	VFMADD231PS  (R10)(AX*1), Z2, Z4
-	VFMADD231PS  (R10)(AX*2), Z3, Z4
-	LEAQ         (CX)(R9*4), R9
-	VMOVUPS      (R9), Z5
-	VFNMADD231PS Z4, Z0, Z5
-	VMOVUPS      Z5, (R9)
-	INCQ         SI
-	JNZ          tap396
-
-tapdone397:
-	ADDQ $0x00000040, i+40(FP)
-	ADDQ $0x00000040, CX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one394
-
-done395:
-	VZEROUPPER
-	RET
-
-// func outerSymmetricRow3AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, AVX512F
-TEXT ·outerSymmetricRow3AVX512(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ         i+40(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
-	ADDQ         AX, CX
-	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
-	MOVQ         plane+80(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         taps+64(FP), SI
-	MOVQ         edges+48(FP), DI
-	MOVQ         offsets+56(FP), R8
-	LEAQ         (DI)(SI*8), DI
-	LEAQ         (R8)(SI*8), R8
-	NEGQ         SI
-	MOVQ         SI, taps+64(FP)
-	VBROADCASTSS scale+32(FP), Z0
-
-one398:
-	CMPQ        vecs+72(FP), $+1
-	JL          done399
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (DX)(AX*1), Z2
-	VMOVUPS     (DX)(AX*2), Z3
-	VMOVUPS     (BX), Z5
-	VMOVUPS     (BX)(AX*1), Z6
-	VMOVUPS     (BX)(AX*2), Z7
-	VMULPS      Z1, Z5, Z4
-	VFMADD231PS Z2, Z6, Z4
-	VFMADD231PS Z3, Z7, Z4
-	MOVQ        ddiag+8(FP), SI
-	ADDQ        i+40(FP), SI
-	VMOVUPS     (SI), Z8
-	VFMADD231PS Z4, Z0, Z8
-	VMOVUPS     Z8, (SI)
-	MOVQ        taps+64(FP), SI
-	TESTQ       SI, SI
-	JZ          tapdone401
-
-tap400:
-	MOVQ         (DI)(SI*8), R9
-	MOVQ         (R8)(SI*8), R10
-	SHLQ         $0x02, R10
-	LEAQ         (BX)(R10*1), R11
-	VMULPS       (R11), Z1, Z4
-	VFMADD231PS  (R11)(AX*1), Z2, Z4
-	VFMADD231PS  (R11)(AX*2), Z3, Z4
-	ADDQ         DX, R10
-	VMULPS       (R10), Z5, Z8
-	VFMADD231PS  (R10)(AX*1), Z6, Z8
-	VFMADD231PS  (R10)(AX*2), Z7, Z8
-	VADDPS       Z8, Z4, Z4
-	LEAQ         (CX)(R9*4), R9
-	VMOVUPS      (R9), Z8
-	VFNMADD231PS Z4, Z0, Z8
-	VMOVUPS      Z8, (R9)
-	INCQ         SI
-	JNZ          tap400
-
-tapdone401:
-	ADDQ $0x00000040, i+40(FP)
-	ADDQ $0x00000040, CX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one398
-
-done399:
-	VZEROUPPER
-	RET
-
-// func outerRow2AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, AVX512F
-TEXT ·outerRow2AVX512(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ         i+40(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
-	ADDQ         AX, CX
-	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
-	MOVQ         plane+80(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         taps+64(FP), SI
-	MOVQ         edges+48(FP), DI
-	MOVQ         offsets+56(FP), R8
-	LEAQ         (DI)(SI*8), DI
-	LEAQ         (R8)(SI*8), R8
-	NEGQ         SI
-	MOVQ         SI, taps+64(FP)
-	VBROADCASTSS scale+32(FP), Z0
-
-one402:
-	CMPQ        vecs+72(FP), $+1
-	JL          done403
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (DX)(AX*1), Z2
-	VMULPS      (BX), Z1, Z3
-	VFMADD231PS (BX)(AX*1), Z2, Z3
-	MOVQ        ddiag+8(FP), SI
-	ADDQ        i+40(FP), SI
-	VMOVUPS     (SI), Z4
-	VFMADD231PS Z3, Z0, Z4
-	VMOVUPS     Z4, (SI)
-	MOVQ        taps+64(FP), SI
-	TESTQ       SI, SI
-	JZ          tapdone405
-
-tap404:
-	MOVQ         (DI)(SI*8), R9
-	MOVQ         (R8)(SI*8), R10
-	SHLQ         $0x02, R10
-	LEAQ         (BX)(R10*1), R10
-	VMULPS       (R10), Z1, Z3
-	VFMADD231PS  (R10)(AX*1), Z2, Z3
-	LEAQ         (CX)(R9*4), R9
-	VMOVUPS      (R9), Z4
-	VFNMADD231PS Z3, Z0, Z4
-	VMOVUPS      Z4, (R9)
-	INCQ         SI
-	JNZ          tap404
-
-tapdone405:
-	ADDQ $0x00000040, i+40(FP)
-	ADDQ $0x00000040, CX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one402
-
-done403:
-	VZEROUPPER
-	RET
-
-// func outerSymmetricRow2AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, AVX512F
-TEXT ·outerSymmetricRow2AVX512(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ         i+40(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
-	ADDQ         AX, CX
-	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
-	MOVQ         plane+80(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         taps+64(FP), SI
-	MOVQ         edges+48(FP), DI
-	MOVQ         offsets+56(FP), R8
-	LEAQ         (DI)(SI*8), DI
-	LEAQ         (R8)(SI*8), R8
-	NEGQ         SI
-	MOVQ         SI, taps+64(FP)
-	VBROADCASTSS scale+32(FP), Z0
-
-one406:
-	CMPQ        vecs+72(FP), $+1
-	JL          done407
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (DX)(AX*1), Z2
-	VMOVUPS     (BX), Z4
-	VMOVUPS     (BX)(AX*1), Z5
-	VMULPS      Z1, Z4, Z3
-	VFMADD231PS Z2, Z5, Z3
-	MOVQ        ddiag+8(FP), SI
-	ADDQ        i+40(FP), SI
-	VMOVUPS     (SI), Z6
-	VFMADD231PS Z3, Z0, Z6
-	VMOVUPS     Z6, (SI)
-	MOVQ        taps+64(FP), SI
-	TESTQ       SI, SI
-	JZ          tapdone409
-
-tap408:
-	MOVQ         (DI)(SI*8), R9
-	MOVQ         (R8)(SI*8), R10
-	SHLQ         $0x02, R10
-	LEAQ         (BX)(R10*1), R11
-	VMULPS       (R11), Z1, Z3
-	VFMADD231PS  (R11)(AX*1), Z2, Z3
-	ADDQ         DX, R10
-	VMULPS       (R10), Z4, Z6
-	VFMADD231PS  (R10)(AX*1), Z5, Z6
-	VADDPS       Z6, Z3, Z3
-	LEAQ         (CX)(R9*4), R9
-	VMOVUPS      (R9), Z6
-	VFNMADD231PS Z3, Z0, Z6
-	VMOVUPS      Z6, (R9)
-	INCQ         SI
-	JNZ          tap408
-
-tapdone409:
-	ADDQ $0x00000040, i+40(FP)
-	ADDQ $0x00000040, CX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
-	SUBQ $+1, vecs+72(FP)
-	JMP  one406
-
-done407:
-	VZEROUPPER
-	RET
-
-// func outerRow1AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
-// Requires: AVX, AVX512F
-TEXT ·outerRow1AVX512(SB), NOSPLIT|NOFRAME, $0-88
-	MOVQ         i+40(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
-	ADDQ         AX, CX
-	ADDQ         AX, DX
-	ADDQ         AX, BX
-	MOVQ         AX, i+40(FP)
-	MOVQ         plane+80(FP), AX
-	SHLQ         $0x02, AX
-	MOVQ         taps+64(FP), AX
-	MOVQ         edges+48(FP), SI
-	MOVQ         offsets+56(FP), DI
-	LEAQ         (SI)(AX*8), SI
-	LEAQ         (DI)(AX*8), DI
-	NEGQ         AX
-	MOVQ         AX, taps+64(FP)
+	LEAQ         (R8)(AX*2), R9
+	MOVQ         taps+64(FP), R10
+	MOVQ         edges+48(FP), R11
+	MOVQ         offsets+56(FP), R12
+	LEAQ         (R11)(R10*8), R11
+	LEAQ         (R12)(R10*8), R12
+	NEGQ         R10
+	MOVQ         R10, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
 one410:
 	CMPQ        vecs+72(FP), $+1
 	JL          done411
-	VMOVUPS     (DX), Z1
-	VMULPS      (BX), Z1, Z2
-	MOVQ        ddiag+8(FP), AX
-	ADDQ        i+40(FP), AX
-	VMOVUPS     (AX), Z3
-	VFMADD231PS Z2, Z0, Z3
-	VMOVUPS     Z3, (AX)
-	MOVQ        taps+64(FP), AX
-	TESTQ       AX, AX
-	JZ          tapdone413
+	MOVQ        a+16(FP), R10
+	ADDQ        i+40(FP), R10
+	VMOVUPS     (R10), Z1
+	VMOVUPS     (R10)(AX*1), Z2
+	VMOVUPS     (R10)(AX*2), Z3
+	VMOVUPS     (R10)(BX*1), Z4
+	VMOVUPS     (R10)(AX*4), Z5
+	VMOVUPS     (R10)(SI*1), Z6
+	VMOVUPS     (R10)(BX*2), Z7
+	VMOVUPS     (R10)(DI*1), Z8
+	VMOVUPS     (R10)(AX*8), Z9
+	VMOVUPS     (R10)(R8*1), Z10
+	VMOVUPS     (R10)(SI*2), Z11
+	VMOVUPS     (R10)(R9*1), Z12
+	CMPB        diagonal+88(FP), $+0
+	JE          skip412
+	MOVQ        ddiag+8(FP), R10
+	ADDQ        i+40(FP), R10
+	VMULPS      (DX), Z1, Z13
+	VFMADD231PS (DX)(AX*1), Z2, Z13
+	VFMADD231PS (DX)(AX*2), Z3, Z13
+	VFMADD231PS (DX)(BX*1), Z4, Z13
+	VFMADD231PS (DX)(AX*4), Z5, Z13
+	VFMADD231PS (DX)(SI*1), Z6, Z13
+	VFMADD231PS (DX)(BX*2), Z7, Z13
+	VFMADD231PS (DX)(DI*1), Z8, Z13
+	VFMADD231PS (DX)(AX*8), Z9, Z13
+	VFMADD231PS (DX)(R8*1), Z10, Z13
+	VFMADD231PS (DX)(SI*2), Z11, Z13
+	VFMADD231PS (DX)(R9*1), Z12, Z13
+	VMOVUPS     (R10), Z14
+	VFMADD231PS Z13, Z0, Z14
+	VMOVUPS     Z14, (R10)
 
-tap412:
-	MOVQ         (SI)(AX*8), R8
-	MOVQ         (DI)(AX*8), R9
-	SHLQ         $0x02, R9
-	LEAQ         (BX)(R9*1), R9
-	VMULPS       (R9), Z1, Z2
-	LEAQ         (CX)(R8*4), R8
-	VMOVUPS      (R8), Z3
-	VFNMADD231PS Z2, Z0, Z3
-	VMOVUPS      Z3, (R8)
-	INCQ         AX
-	JNZ          tap412
+skip412:
+	MOVQ  taps+64(FP), R10
+	TESTQ R10, R10
+	JZ    tapdone414
 
-tapdone413:
+tap413:
+	MOVQ         (R11)(R10*8), R13
+	MOVQ         (R12)(R10*8), R14
+	LEAQ         (DX)(R14*4), R14
+	VMULPS       (R14), Z1, Z13
+	VFMADD231PS  (R14)(AX*1), Z2, Z13
+	VFMADD231PS  (R14)(AX*2), Z3, Z13
+	VFMADD231PS  (R14)(BX*1), Z4, Z13
+	VFMADD231PS  (R14)(AX*4), Z5, Z13
+	VFMADD231PS  (R14)(SI*1), Z6, Z13
+	VFMADD231PS  (R14)(BX*2), Z7, Z13
+	VFMADD231PS  (R14)(DI*1), Z8, Z13
+	VFMADD231PS  (R14)(AX*8), Z9, Z13
+	VFMADD231PS  (R14)(R8*1), Z10, Z13
+	VFMADD231PS  (R14)(SI*2), Z11, Z13
+	VFMADD231PS  (R14)(R9*1), Z12, Z13
+	VMOVUPS      (CX)(R13*4), Z14
+	VFNMADD231PS Z13, Z0, Z14
+	VMOVUPS      Z14, (CX)(R13*4)
+	INCQ         R10
+	JNZ          tap413
+
+tapdone414:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
 	JMP  one410
 
@@ -6409,69 +5956,1814 @@ done411:
 	VZEROUPPER
 	RET
 
-// func outerSymmetricRow1AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+// func outerPair12AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 // Requires: AVX, AVX512F
-TEXT ·outerSymmetricRow1AVX512(SB), NOSPLIT|NOFRAME, $0-88
+TEXT ·outerPair12AVX512(SB), NOSPLIT|NOFRAME, $0-89
 	MOVQ         i+40(FP), AX
 	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
 	MOVQ         dw+0(FP), CX
-	MOVQ         a+16(FP), DX
-	MOVQ         b+24(FP), BX
+	MOVQ         b+24(FP), DX
 	ADDQ         AX, CX
 	ADDQ         AX, DX
-	ADDQ         AX, BX
+	MOVQ         stride+80(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, stride+80(FP)
+	MOVQ         plane+72(FP), AX
+	SHLQ         $0x02, AX
+	LEAQ         (AX)(AX*2), BX
+	LEAQ         (BX)(AX*2), SI
+	LEAQ         (SI)(AX*2), DI
+	LEAQ         (DI)(AX*2), R8
+	LEAQ         (R8)(AX*2), R9
+	VBROADCASTSS scale+32(FP), Z0
+
+one415:
+	CMPQ        vecs+64(FP), $+1
+	JL          done416
+	MOVQ        a+16(FP), R10
+	ADDQ        i+40(FP), R10
+	VMOVUPS     (R10), Z1
+	VMOVUPS     (R10)(AX*1), Z2
+	VMOVUPS     (R10)(AX*2), Z3
+	VMOVUPS     (R10)(BX*1), Z4
+	VMOVUPS     (R10)(AX*4), Z5
+	VMOVUPS     (R10)(SI*1), Z6
+	VMOVUPS     (R10)(BX*2), Z7
+	VMOVUPS     (R10)(DI*1), Z8
+	VMOVUPS     (R10)(AX*8), Z9
+	VMOVUPS     (R10)(R8*1), Z10
+	VMOVUPS     (R10)(SI*2), Z11
+	VMOVUPS     (R10)(R9*1), Z12
+	MOVQ        a+16(FP), R10
+	ADDQ        i+40(FP), R10
+	ADDQ        stride+80(FP), R10
+	VMOVUPS     (R10), Z13
+	VMOVUPS     (R10)(AX*1), Z14
+	VMOVUPS     (R10)(AX*2), Z15
+	VMOVUPS     (R10)(BX*1), Z16
+	VMOVUPS     (R10)(AX*4), Z17
+	VMOVUPS     (R10)(SI*1), Z18
+	VMOVUPS     (R10)(BX*2), Z19
+	VMOVUPS     (R10)(DI*1), Z20
+	VMOVUPS     (R10)(AX*8), Z21
+	VMOVUPS     (R10)(R8*1), Z22
+	VMOVUPS     (R10)(SI*2), Z23
+	VMOVUPS     (R10)(R9*1), Z24
+	CMPB        diagonal+88(FP), $+0
+	JE          skip417
+	MOVQ        ddiag+8(FP), R10
+	ADDQ        i+40(FP), R10
+	VMULPS      (DX), Z1, Z25
+	VFMADD231PS (DX)(AX*1), Z2, Z25
+	VFMADD231PS (DX)(AX*2), Z3, Z25
+	VFMADD231PS (DX)(BX*1), Z4, Z25
+	VFMADD231PS (DX)(AX*4), Z5, Z25
+	VFMADD231PS (DX)(SI*1), Z6, Z25
+	VFMADD231PS (DX)(BX*2), Z7, Z25
+	VFMADD231PS (DX)(DI*1), Z8, Z25
+	VFMADD231PS (DX)(AX*8), Z9, Z25
+	VFMADD231PS (DX)(R8*1), Z10, Z25
+	VFMADD231PS (DX)(SI*2), Z11, Z25
+	VFMADD231PS (DX)(R9*1), Z12, Z25
+	VMOVUPS     (R10), Z26
+	VFMADD231PS Z25, Z0, Z26
+	VMOVUPS     Z26, (R10)
+	MOVQ        ddiag+8(FP), R10
+	ADDQ        i+40(FP), R10
+	ADDQ        stride+80(FP), R10
+	MOVQ        DX, R11
+	ADDQ        stride+80(FP), R11
+	VMULPS      (R11), Z13, Z25
+	VFMADD231PS (R11)(AX*1), Z14, Z25
+	VFMADD231PS (R11)(AX*2), Z15, Z25
+	VFMADD231PS (R11)(BX*1), Z16, Z25
+	VFMADD231PS (R11)(AX*4), Z17, Z25
+	VFMADD231PS (R11)(SI*1), Z18, Z25
+	VFMADD231PS (R11)(BX*2), Z19, Z25
+	VFMADD231PS (R11)(DI*1), Z20, Z25
+	VFMADD231PS (R11)(AX*8), Z21, Z25
+	VFMADD231PS (R11)(R8*1), Z22, Z25
+	VFMADD231PS (R11)(SI*2), Z23, Z25
+	VFMADD231PS (R11)(R9*1), Z24, Z25
+	VMOVUPS     (R10), Z26
+	VFMADD231PS Z25, Z0, Z26
+	VMOVUPS     Z26, (R10)
+
+skip417:
+	MOVQ taps+48(FP), R10
+	MOVQ rounds+56(FP), R11
+
+round418:
+	MOVQ  (R11), R12
+	TESTQ R12, R12
+	JL    rounds419
+	JZ    skip421
+
+tap420:
+	MOVQ         (R10), R13
+	LEAQ         (DX)(R13*4), R13
+	VMULPS       (R13), Z1, Z25
+	VFMADD231PS  (R13)(AX*1), Z2, Z25
+	VFMADD231PS  (R13)(AX*2), Z3, Z25
+	VFMADD231PS  (R13)(BX*1), Z4, Z25
+	VFMADD231PS  (R13)(AX*4), Z5, Z25
+	VFMADD231PS  (R13)(SI*1), Z6, Z25
+	VFMADD231PS  (R13)(BX*2), Z7, Z25
+	VFMADD231PS  (R13)(DI*1), Z8, Z25
+	VFMADD231PS  (R13)(AX*8), Z9, Z25
+	VFMADD231PS  (R13)(R8*1), Z10, Z25
+	VFMADD231PS  (R13)(SI*2), Z11, Z25
+	VFMADD231PS  (R13)(R9*1), Z12, Z25
+	MOVQ         8(R10), R13
+	VMOVUPS      (CX)(R13*4), Z26
+	VFNMADD231PS Z25, Z0, Z26
+	VMOVUPS      Z26, (CX)(R13*4)
+	ADDQ         $+24, R10
+	DECQ         R12
+	JNZ          tap420
+
+skip421:
+	MOVQ  8(R11), R12
+	TESTQ R12, R12
+	JZ    skip423
+
+tap422:
+	MOVQ         (R10), R13
+	LEAQ         (DX)(R13*4), R13
+	VMOVUPS      (R13), Z26
+	VMULPS       Z26, Z1, Z25
+	VMULPS       Z26, Z13, Z26
+	VMOVUPS      (R13)(AX*1), Z27
+	VFMADD231PS  Z27, Z2, Z25
+	VFMADD231PS  Z27, Z14, Z26
+	VMOVUPS      (R13)(AX*2), Z27
+	VFMADD231PS  Z27, Z3, Z25
+	VFMADD231PS  Z27, Z15, Z26
+	VMOVUPS      (R13)(BX*1), Z27
+	VFMADD231PS  Z27, Z4, Z25
+	VFMADD231PS  Z27, Z16, Z26
+	VMOVUPS      (R13)(AX*4), Z27
+	VFMADD231PS  Z27, Z5, Z25
+	VFMADD231PS  Z27, Z17, Z26
+	VMOVUPS      (R13)(SI*1), Z27
+	VFMADD231PS  Z27, Z6, Z25
+	VFMADD231PS  Z27, Z18, Z26
+	VMOVUPS      (R13)(BX*2), Z27
+	VFMADD231PS  Z27, Z7, Z25
+	VFMADD231PS  Z27, Z19, Z26
+	VMOVUPS      (R13)(DI*1), Z27
+	VFMADD231PS  Z27, Z8, Z25
+	VFMADD231PS  Z27, Z20, Z26
+	VMOVUPS      (R13)(AX*8), Z27
+	VFMADD231PS  Z27, Z9, Z25
+	VFMADD231PS  Z27, Z21, Z26
+	VMOVUPS      (R13)(R8*1), Z27
+	VFMADD231PS  Z27, Z10, Z25
+	VFMADD231PS  Z27, Z22, Z26
+	VMOVUPS      (R13)(SI*2), Z27
+	VFMADD231PS  Z27, Z11, Z25
+	VFMADD231PS  Z27, Z23, Z26
+	VMOVUPS      (R13)(R9*1), Z27
+	VFMADD231PS  Z27, Z12, Z25
+	VFMADD231PS  Z27, Z24, Z26
+	MOVQ         8(R10), R13
+	VMOVUPS      (CX)(R13*4), Z27
+	VFNMADD231PS Z25, Z0, Z27
+	VMOVUPS      Z27, (CX)(R13*4)
+	MOVQ         16(R10), R13
+	VMOVUPS      (CX)(R13*4), Z25
+	VFNMADD231PS Z26, Z0, Z25
+	VMOVUPS      Z25, (CX)(R13*4)
+	ADDQ         $+24, R10
+	DECQ         R12
+	JNZ          tap422
+
+skip423:
+	MOVQ  16(R11), R12
+	TESTQ R12, R12
+	JZ    skip425
+
+tap424:
+	MOVQ         (R10), R13
+	LEAQ         (DX)(R13*4), R13
+	VMULPS       (R13), Z13, Z25
+	VFMADD231PS  (R13)(AX*1), Z14, Z25
+	VFMADD231PS  (R13)(AX*2), Z15, Z25
+	VFMADD231PS  (R13)(BX*1), Z16, Z25
+	VFMADD231PS  (R13)(AX*4), Z17, Z25
+	VFMADD231PS  (R13)(SI*1), Z18, Z25
+	VFMADD231PS  (R13)(BX*2), Z19, Z25
+	VFMADD231PS  (R13)(DI*1), Z20, Z25
+	VFMADD231PS  (R13)(AX*8), Z21, Z25
+	VFMADD231PS  (R13)(R8*1), Z22, Z25
+	VFMADD231PS  (R13)(SI*2), Z23, Z25
+	VFMADD231PS  (R13)(R9*1), Z24, Z25
+	MOVQ         16(R10), R13
+	VMOVUPS      (CX)(R13*4), Z26
+	VFNMADD231PS Z25, Z0, Z26
+	VMOVUPS      Z26, (CX)(R13*4)
+	ADDQ         $+24, R10
+	DECQ         R12
+	JNZ          tap424
+
+skip425:
+	ADDQ $+24, R11
+	JMP  round418
+
+rounds419:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+64(FP)
+	JMP  one415
+
+done416:
+	VZEROUPPER
+	RET
+
+// func outerRow9AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerRow9AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
 	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         plane+80(FP), AX
+	SHLQ         $0x02, AX
+	LEAQ         (AX)(AX*2), BX
+	LEAQ         (BX)(AX*2), SI
+	LEAQ         (SI)(AX*2), DI
+	MOVQ         taps+64(FP), R8
+	MOVQ         edges+48(FP), R9
+	MOVQ         offsets+56(FP), R10
+	LEAQ         (R9)(R8*8), R9
+	LEAQ         (R10)(R8*8), R10
+	NEGQ         R8
+	MOVQ         R8, taps+64(FP)
+	VBROADCASTSS scale+32(FP), Z0
+
+one426:
+	CMPQ        vecs+72(FP), $+1
+	JL          done427
+	MOVQ        a+16(FP), R8
+	ADDQ        i+40(FP), R8
+	VMOVUPS     (R8), Z1
+	VMOVUPS     (R8)(AX*1), Z2
+	VMOVUPS     (R8)(AX*2), Z3
+	VMOVUPS     (R8)(BX*1), Z4
+	VMOVUPS     (R8)(AX*4), Z5
+	VMOVUPS     (R8)(SI*1), Z6
+	VMOVUPS     (R8)(BX*2), Z7
+	VMOVUPS     (R8)(DI*1), Z8
+	VMOVUPS     (R8)(AX*8), Z9
+	CMPB        diagonal+88(FP), $+0
+	JE          skip428
+	MOVQ        ddiag+8(FP), R8
+	ADDQ        i+40(FP), R8
+	VMULPS      (DX), Z1, Z10
+	VFMADD231PS (DX)(AX*1), Z2, Z10
+	VFMADD231PS (DX)(AX*2), Z3, Z10
+	VFMADD231PS (DX)(BX*1), Z4, Z10
+	VFMADD231PS (DX)(AX*4), Z5, Z10
+	VFMADD231PS (DX)(SI*1), Z6, Z10
+	VFMADD231PS (DX)(BX*2), Z7, Z10
+	VFMADD231PS (DX)(DI*1), Z8, Z10
+	VFMADD231PS (DX)(AX*8), Z9, Z10
+	VMOVUPS     (R8), Z11
+	VFMADD231PS Z10, Z0, Z11
+	VMOVUPS     Z11, (R8)
+
+skip428:
+	MOVQ  taps+64(FP), R8
+	TESTQ R8, R8
+	JZ    tapdone430
+
+tap429:
+	MOVQ         (R9)(R8*8), R11
+	MOVQ         (R10)(R8*8), R12
+	LEAQ         (DX)(R12*4), R12
+	VMULPS       (R12), Z1, Z10
+	VFMADD231PS  (R12)(AX*1), Z2, Z10
+	VFMADD231PS  (R12)(AX*2), Z3, Z10
+	VFMADD231PS  (R12)(BX*1), Z4, Z10
+	VFMADD231PS  (R12)(AX*4), Z5, Z10
+	VFMADD231PS  (R12)(SI*1), Z6, Z10
+	VFMADD231PS  (R12)(BX*2), Z7, Z10
+	VFMADD231PS  (R12)(DI*1), Z8, Z10
+	VFMADD231PS  (R12)(AX*8), Z9, Z10
+	VMOVUPS      (CX)(R11*4), Z11
+	VFNMADD231PS Z10, Z0, Z11
+	VMOVUPS      Z11, (CX)(R11*4)
+	INCQ         R8
+	JNZ          tap429
+
+tapdone430:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+72(FP)
+	JMP  one426
+
+done427:
+	VZEROUPPER
+	RET
+
+// func outerPair9AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerPair9AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         stride+80(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, stride+80(FP)
+	MOVQ         plane+72(FP), AX
+	SHLQ         $0x02, AX
+	LEAQ         (AX)(AX*2), BX
+	LEAQ         (BX)(AX*2), SI
+	LEAQ         (SI)(AX*2), DI
+	VBROADCASTSS scale+32(FP), Z0
+
+one431:
+	CMPQ        vecs+64(FP), $+1
+	JL          done432
+	MOVQ        a+16(FP), R8
+	ADDQ        i+40(FP), R8
+	VMOVUPS     (R8), Z1
+	VMOVUPS     (R8)(AX*1), Z2
+	VMOVUPS     (R8)(AX*2), Z3
+	VMOVUPS     (R8)(BX*1), Z4
+	VMOVUPS     (R8)(AX*4), Z5
+	VMOVUPS     (R8)(SI*1), Z6
+	VMOVUPS     (R8)(BX*2), Z7
+	VMOVUPS     (R8)(DI*1), Z8
+	VMOVUPS     (R8)(AX*8), Z9
+	MOVQ        a+16(FP), R8
+	ADDQ        i+40(FP), R8
+	ADDQ        stride+80(FP), R8
+	VMOVUPS     (R8), Z10
+	VMOVUPS     (R8)(AX*1), Z11
+	VMOVUPS     (R8)(AX*2), Z12
+	VMOVUPS     (R8)(BX*1), Z13
+	VMOVUPS     (R8)(AX*4), Z14
+	VMOVUPS     (R8)(SI*1), Z15
+	VMOVUPS     (R8)(BX*2), Z16
+	VMOVUPS     (R8)(DI*1), Z17
+	VMOVUPS     (R8)(AX*8), Z18
+	CMPB        diagonal+88(FP), $+0
+	JE          skip433
+	MOVQ        ddiag+8(FP), R8
+	ADDQ        i+40(FP), R8
+	VMULPS      (DX), Z1, Z19
+	VFMADD231PS (DX)(AX*1), Z2, Z19
+	VFMADD231PS (DX)(AX*2), Z3, Z19
+	VFMADD231PS (DX)(BX*1), Z4, Z19
+	VFMADD231PS (DX)(AX*4), Z5, Z19
+	VFMADD231PS (DX)(SI*1), Z6, Z19
+	VFMADD231PS (DX)(BX*2), Z7, Z19
+	VFMADD231PS (DX)(DI*1), Z8, Z19
+	VFMADD231PS (DX)(AX*8), Z9, Z19
+	VMOVUPS     (R8), Z20
+	VFMADD231PS Z19, Z0, Z20
+	VMOVUPS     Z20, (R8)
+	MOVQ        ddiag+8(FP), R8
+	ADDQ        i+40(FP), R8
+	ADDQ        stride+80(FP), R8
+	MOVQ        DX, R9
+	ADDQ        stride+80(FP), R9
+	VMULPS      (R9), Z10, Z19
+	VFMADD231PS (R9)(AX*1), Z11, Z19
+	VFMADD231PS (R9)(AX*2), Z12, Z19
+	VFMADD231PS (R9)(BX*1), Z13, Z19
+	VFMADD231PS (R9)(AX*4), Z14, Z19
+	VFMADD231PS (R9)(SI*1), Z15, Z19
+	VFMADD231PS (R9)(BX*2), Z16, Z19
+	VFMADD231PS (R9)(DI*1), Z17, Z19
+	VFMADD231PS (R9)(AX*8), Z18, Z19
+	VMOVUPS     (R8), Z20
+	VFMADD231PS Z19, Z0, Z20
+	VMOVUPS     Z20, (R8)
+
+skip433:
+	MOVQ taps+48(FP), R8
+	MOVQ rounds+56(FP), R9
+
+round434:
+	MOVQ  (R9), R10
+	TESTQ R10, R10
+	JL    rounds435
+	JZ    skip437
+
+tap436:
+	MOVQ         (R8), R11
+	LEAQ         (DX)(R11*4), R11
+	VMULPS       (R11), Z1, Z19
+	VFMADD231PS  (R11)(AX*1), Z2, Z19
+	VFMADD231PS  (R11)(AX*2), Z3, Z19
+	VFMADD231PS  (R11)(BX*1), Z4, Z19
+	VFMADD231PS  (R11)(AX*4), Z5, Z19
+	VFMADD231PS  (R11)(SI*1), Z6, Z19
+	VFMADD231PS  (R11)(BX*2), Z7, Z19
+	VFMADD231PS  (R11)(DI*1), Z8, Z19
+	VFMADD231PS  (R11)(AX*8), Z9, Z19
+	MOVQ         8(R8), R11
+	VMOVUPS      (CX)(R11*4), Z20
+	VFNMADD231PS Z19, Z0, Z20
+	VMOVUPS      Z20, (CX)(R11*4)
+	ADDQ         $+24, R8
+	DECQ         R10
+	JNZ          tap436
+
+skip437:
+	MOVQ  8(R9), R10
+	TESTQ R10, R10
+	JZ    skip439
+
+tap438:
+	MOVQ         (R8), R11
+	LEAQ         (DX)(R11*4), R11
+	VMOVUPS      (R11), Z20
+	VMULPS       Z20, Z1, Z19
+	VMULPS       Z20, Z10, Z20
+	VMOVUPS      (R11)(AX*1), Z21
+	VFMADD231PS  Z21, Z2, Z19
+	VFMADD231PS  Z21, Z11, Z20
+	VMOVUPS      (R11)(AX*2), Z21
+	VFMADD231PS  Z21, Z3, Z19
+	VFMADD231PS  Z21, Z12, Z20
+	VMOVUPS      (R11)(BX*1), Z21
+	VFMADD231PS  Z21, Z4, Z19
+	VFMADD231PS  Z21, Z13, Z20
+	VMOVUPS      (R11)(AX*4), Z21
+	VFMADD231PS  Z21, Z5, Z19
+	VFMADD231PS  Z21, Z14, Z20
+	VMOVUPS      (R11)(SI*1), Z21
+	VFMADD231PS  Z21, Z6, Z19
+	VFMADD231PS  Z21, Z15, Z20
+	VMOVUPS      (R11)(BX*2), Z21
+	VFMADD231PS  Z21, Z7, Z19
+	VFMADD231PS  Z21, Z16, Z20
+	VMOVUPS      (R11)(DI*1), Z21
+	VFMADD231PS  Z21, Z8, Z19
+	VFMADD231PS  Z21, Z17, Z20
+	VMOVUPS      (R11)(AX*8), Z21
+	VFMADD231PS  Z21, Z9, Z19
+	VFMADD231PS  Z21, Z18, Z20
+	MOVQ         8(R8), R11
+	VMOVUPS      (CX)(R11*4), Z21
+	VFNMADD231PS Z19, Z0, Z21
+	VMOVUPS      Z21, (CX)(R11*4)
+	MOVQ         16(R8), R11
+	VMOVUPS      (CX)(R11*4), Z19
+	VFNMADD231PS Z20, Z0, Z19
+	VMOVUPS      Z19, (CX)(R11*4)
+	ADDQ         $+24, R8
+	DECQ         R10
+	JNZ          tap438
+
+skip439:
+	MOVQ  16(R9), R10
+	TESTQ R10, R10
+	JZ    skip441
+
+tap440:
+	MOVQ         (R8), R11
+	LEAQ         (DX)(R11*4), R11
+	VMULPS       (R11), Z10, Z19
+	VFMADD231PS  (R11)(AX*1), Z11, Z19
+	VFMADD231PS  (R11)(AX*2), Z12, Z19
+	VFMADD231PS  (R11)(BX*1), Z13, Z19
+	VFMADD231PS  (R11)(AX*4), Z14, Z19
+	VFMADD231PS  (R11)(SI*1), Z15, Z19
+	VFMADD231PS  (R11)(BX*2), Z16, Z19
+	VFMADD231PS  (R11)(DI*1), Z17, Z19
+	VFMADD231PS  (R11)(AX*8), Z18, Z19
+	MOVQ         16(R8), R11
+	VMOVUPS      (CX)(R11*4), Z20
+	VFNMADD231PS Z19, Z0, Z20
+	VMOVUPS      Z20, (CX)(R11*4)
+	ADDQ         $+24, R8
+	DECQ         R10
+	JNZ          tap440
+
+skip441:
+	ADDQ $+24, R9
+	JMP  round434
+
+rounds435:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+64(FP)
+	JMP  one431
+
+done432:
+	VZEROUPPER
+	RET
+
+// func outerRow6AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerRow6AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         plane+80(FP), AX
+	SHLQ         $0x02, AX
+	LEAQ         (AX)(AX*2), BX
+	LEAQ         (BX)(AX*2), SI
+	MOVQ         taps+64(FP), DI
+	MOVQ         edges+48(FP), R8
+	MOVQ         offsets+56(FP), R9
+	LEAQ         (R8)(DI*8), R8
+	LEAQ         (R9)(DI*8), R9
+	NEGQ         DI
+	MOVQ         DI, taps+64(FP)
+	VBROADCASTSS scale+32(FP), Z0
+
+one442:
+	CMPQ        vecs+72(FP), $+1
+	JL          done443
+	MOVQ        a+16(FP), DI
+	ADDQ        i+40(FP), DI
+	VMOVUPS     (DI), Z1
+	VMOVUPS     (DI)(AX*1), Z2
+	VMOVUPS     (DI)(AX*2), Z3
+	VMOVUPS     (DI)(BX*1), Z4
+	VMOVUPS     (DI)(AX*4), Z5
+	VMOVUPS     (DI)(SI*1), Z6
+	CMPB        diagonal+88(FP), $+0
+	JE          skip444
+	MOVQ        ddiag+8(FP), DI
+	ADDQ        i+40(FP), DI
+	VMULPS      (DX), Z1, Z7
+	VFMADD231PS (DX)(AX*1), Z2, Z7
+	VFMADD231PS (DX)(AX*2), Z3, Z7
+	VFMADD231PS (DX)(BX*1), Z4, Z7
+	VFMADD231PS (DX)(AX*4), Z5, Z7
+	VFMADD231PS (DX)(SI*1), Z6, Z7
+	VMOVUPS     (DI), Z8
+	VFMADD231PS Z7, Z0, Z8
+	VMOVUPS     Z8, (DI)
+
+skip444:
+	MOVQ  taps+64(FP), DI
+	TESTQ DI, DI
+	JZ    tapdone446
+
+tap445:
+	MOVQ         (R8)(DI*8), R10
+	MOVQ         (R9)(DI*8), R11
+	LEAQ         (DX)(R11*4), R11
+	VMULPS       (R11), Z1, Z7
+	VFMADD231PS  (R11)(AX*1), Z2, Z7
+	VFMADD231PS  (R11)(AX*2), Z3, Z7
+	VFMADD231PS  (R11)(BX*1), Z4, Z7
+	VFMADD231PS  (R11)(AX*4), Z5, Z7
+	VFMADD231PS  (R11)(SI*1), Z6, Z7
+	VMOVUPS      (CX)(R10*4), Z8
+	VFNMADD231PS Z7, Z0, Z8
+	VMOVUPS      Z8, (CX)(R10*4)
+	INCQ         DI
+	JNZ          tap445
+
+tapdone446:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+72(FP)
+	JMP  one442
+
+done443:
+	VZEROUPPER
+	RET
+
+// func outerPair6AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerPair6AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         stride+80(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, stride+80(FP)
+	MOVQ         plane+72(FP), AX
+	SHLQ         $0x02, AX
+	LEAQ         (AX)(AX*2), BX
+	LEAQ         (BX)(AX*2), SI
+	VBROADCASTSS scale+32(FP), Z0
+
+one447:
+	CMPQ        vecs+64(FP), $+1
+	JL          done448
+	MOVQ        a+16(FP), DI
+	ADDQ        i+40(FP), DI
+	VMOVUPS     (DI), Z1
+	VMOVUPS     (DI)(AX*1), Z2
+	VMOVUPS     (DI)(AX*2), Z3
+	VMOVUPS     (DI)(BX*1), Z4
+	VMOVUPS     (DI)(AX*4), Z5
+	VMOVUPS     (DI)(SI*1), Z6
+	MOVQ        a+16(FP), DI
+	ADDQ        i+40(FP), DI
+	ADDQ        stride+80(FP), DI
+	VMOVUPS     (DI), Z7
+	VMOVUPS     (DI)(AX*1), Z8
+	VMOVUPS     (DI)(AX*2), Z9
+	VMOVUPS     (DI)(BX*1), Z10
+	VMOVUPS     (DI)(AX*4), Z11
+	VMOVUPS     (DI)(SI*1), Z12
+	CMPB        diagonal+88(FP), $+0
+	JE          skip449
+	MOVQ        ddiag+8(FP), DI
+	ADDQ        i+40(FP), DI
+	VMULPS      (DX), Z1, Z13
+	VFMADD231PS (DX)(AX*1), Z2, Z13
+	VFMADD231PS (DX)(AX*2), Z3, Z13
+	VFMADD231PS (DX)(BX*1), Z4, Z13
+	VFMADD231PS (DX)(AX*4), Z5, Z13
+	VFMADD231PS (DX)(SI*1), Z6, Z13
+	VMOVUPS     (DI), Z14
+	VFMADD231PS Z13, Z0, Z14
+	VMOVUPS     Z14, (DI)
+	MOVQ        ddiag+8(FP), DI
+	ADDQ        i+40(FP), DI
+	ADDQ        stride+80(FP), DI
+	MOVQ        DX, R8
+	ADDQ        stride+80(FP), R8
+	VMULPS      (R8), Z7, Z13
+	VFMADD231PS (R8)(AX*1), Z8, Z13
+	VFMADD231PS (R8)(AX*2), Z9, Z13
+	VFMADD231PS (R8)(BX*1), Z10, Z13
+	VFMADD231PS (R8)(AX*4), Z11, Z13
+	VFMADD231PS (R8)(SI*1), Z12, Z13
+	VMOVUPS     (DI), Z14
+	VFMADD231PS Z13, Z0, Z14
+	VMOVUPS     Z14, (DI)
+
+skip449:
+	MOVQ taps+48(FP), DI
+	MOVQ rounds+56(FP), R8
+
+round450:
+	MOVQ  (R8), R9
+	TESTQ R9, R9
+	JL    rounds451
+	JZ    skip453
+
+tap452:
+	MOVQ         (DI), R10
+	LEAQ         (DX)(R10*4), R10
+	VMULPS       (R10), Z1, Z13
+	VFMADD231PS  (R10)(AX*1), Z2, Z13
+	VFMADD231PS  (R10)(AX*2), Z3, Z13
+	VFMADD231PS  (R10)(BX*1), Z4, Z13
+	VFMADD231PS  (R10)(AX*4), Z5, Z13
+	VFMADD231PS  (R10)(SI*1), Z6, Z13
+	MOVQ         8(DI), R10
+	VMOVUPS      (CX)(R10*4), Z14
+	VFNMADD231PS Z13, Z0, Z14
+	VMOVUPS      Z14, (CX)(R10*4)
+	ADDQ         $+24, DI
+	DECQ         R9
+	JNZ          tap452
+
+skip453:
+	MOVQ  8(R8), R9
+	TESTQ R9, R9
+	JZ    skip455
+
+tap454:
+	MOVQ         (DI), R10
+	LEAQ         (DX)(R10*4), R10
+	VMOVUPS      (R10), Z14
+	VMULPS       Z14, Z1, Z13
+	VMULPS       Z14, Z7, Z14
+	VMOVUPS      (R10)(AX*1), Z15
+	VFMADD231PS  Z15, Z2, Z13
+	VFMADD231PS  Z15, Z8, Z14
+	VMOVUPS      (R10)(AX*2), Z15
+	VFMADD231PS  Z15, Z3, Z13
+	VFMADD231PS  Z15, Z9, Z14
+	VMOVUPS      (R10)(BX*1), Z15
+	VFMADD231PS  Z15, Z4, Z13
+	VFMADD231PS  Z15, Z10, Z14
+	VMOVUPS      (R10)(AX*4), Z15
+	VFMADD231PS  Z15, Z5, Z13
+	VFMADD231PS  Z15, Z11, Z14
+	VMOVUPS      (R10)(SI*1), Z15
+	VFMADD231PS  Z15, Z6, Z13
+	VFMADD231PS  Z15, Z12, Z14
+	MOVQ         8(DI), R10
+	VMOVUPS      (CX)(R10*4), Z15
+	VFNMADD231PS Z13, Z0, Z15
+	VMOVUPS      Z15, (CX)(R10*4)
+	MOVQ         16(DI), R10
+	VMOVUPS      (CX)(R10*4), Z13
+	VFNMADD231PS Z14, Z0, Z13
+	VMOVUPS      Z13, (CX)(R10*4)
+	ADDQ         $+24, DI
+	DECQ         R9
+	JNZ          tap454
+
+skip455:
+	MOVQ  16(R8), R9
+	TESTQ R9, R9
+	JZ    skip457
+
+tap456:
+	MOVQ         (DI), R10
+	LEAQ         (DX)(R10*4), R10
+	VMULPS       (R10), Z7, Z13
+	VFMADD231PS  (R10)(AX*1), Z8, Z13
+	VFMADD231PS  (R10)(AX*2), Z9, Z13
+	VFMADD231PS  (R10)(BX*1), Z10, Z13
+	VFMADD231PS  (R10)(AX*4), Z11, Z13
+	VFMADD231PS  (R10)(SI*1), Z12, Z13
+	MOVQ         16(DI), R10
+	VMOVUPS      (CX)(R10*4), Z14
+	VFNMADD231PS Z13, Z0, Z14
+	VMOVUPS      Z14, (CX)(R10*4)
+	ADDQ         $+24, DI
+	DECQ         R9
+	JNZ          tap456
+
+skip457:
+	ADDQ $+24, R8
+	JMP  round450
+
+rounds451:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+64(FP)
+	JMP  one447
+
+done448:
+	VZEROUPPER
+	RET
+
+// func outerRow5AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerRow5AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         plane+80(FP), AX
+	SHLQ         $0x02, AX
+	LEAQ         (AX)(AX*2), BX
+	MOVQ         taps+64(FP), SI
+	MOVQ         edges+48(FP), DI
+	MOVQ         offsets+56(FP), R8
+	LEAQ         (DI)(SI*8), DI
+	LEAQ         (R8)(SI*8), R8
+	NEGQ         SI
+	MOVQ         SI, taps+64(FP)
+	VBROADCASTSS scale+32(FP), Z0
+
+one458:
+	CMPQ        vecs+72(FP), $+1
+	JL          done459
+	MOVQ        a+16(FP), SI
+	ADDQ        i+40(FP), SI
+	VMOVUPS     (SI), Z1
+	VMOVUPS     (SI)(AX*1), Z2
+	VMOVUPS     (SI)(AX*2), Z3
+	VMOVUPS     (SI)(BX*1), Z4
+	VMOVUPS     (SI)(AX*4), Z5
+	CMPB        diagonal+88(FP), $+0
+	JE          skip460
+	MOVQ        ddiag+8(FP), SI
+	ADDQ        i+40(FP), SI
+	VMULPS      (DX), Z1, Z6
+	VFMADD231PS (DX)(AX*1), Z2, Z6
+	VFMADD231PS (DX)(AX*2), Z3, Z6
+	VFMADD231PS (DX)(BX*1), Z4, Z6
+	VFMADD231PS (DX)(AX*4), Z5, Z6
+	VMOVUPS     (SI), Z7
+	VFMADD231PS Z6, Z0, Z7
+	VMOVUPS     Z7, (SI)
+
+skip460:
+	MOVQ  taps+64(FP), SI
+	TESTQ SI, SI
+	JZ    tapdone462
+
+tap461:
+	MOVQ         (DI)(SI*8), R9
+	MOVQ         (R8)(SI*8), R10
+	LEAQ         (DX)(R10*4), R10
+	VMULPS       (R10), Z1, Z6
+	VFMADD231PS  (R10)(AX*1), Z2, Z6
+	VFMADD231PS  (R10)(AX*2), Z3, Z6
+	VFMADD231PS  (R10)(BX*1), Z4, Z6
+	VFMADD231PS  (R10)(AX*4), Z5, Z6
+	VMOVUPS      (CX)(R9*4), Z7
+	VFNMADD231PS Z6, Z0, Z7
+	VMOVUPS      Z7, (CX)(R9*4)
+	INCQ         SI
+	JNZ          tap461
+
+tapdone462:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+72(FP)
+	JMP  one458
+
+done459:
+	VZEROUPPER
+	RET
+
+// func outerPair5AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerPair5AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         stride+80(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, stride+80(FP)
+	MOVQ         plane+72(FP), AX
+	SHLQ         $0x02, AX
+	LEAQ         (AX)(AX*2), BX
+	VBROADCASTSS scale+32(FP), Z0
+
+one463:
+	CMPQ        vecs+64(FP), $+1
+	JL          done464
+	MOVQ        a+16(FP), SI
+	ADDQ        i+40(FP), SI
+	VMOVUPS     (SI), Z1
+	VMOVUPS     (SI)(AX*1), Z2
+	VMOVUPS     (SI)(AX*2), Z3
+	VMOVUPS     (SI)(BX*1), Z4
+	VMOVUPS     (SI)(AX*4), Z5
+	MOVQ        a+16(FP), SI
+	ADDQ        i+40(FP), SI
+	ADDQ        stride+80(FP), SI
+	VMOVUPS     (SI), Z6
+	VMOVUPS     (SI)(AX*1), Z7
+	VMOVUPS     (SI)(AX*2), Z8
+	VMOVUPS     (SI)(BX*1), Z9
+	VMOVUPS     (SI)(AX*4), Z10
+	CMPB        diagonal+88(FP), $+0
+	JE          skip465
+	MOVQ        ddiag+8(FP), SI
+	ADDQ        i+40(FP), SI
+	VMULPS      (DX), Z1, Z11
+	VFMADD231PS (DX)(AX*1), Z2, Z11
+	VFMADD231PS (DX)(AX*2), Z3, Z11
+	VFMADD231PS (DX)(BX*1), Z4, Z11
+	VFMADD231PS (DX)(AX*4), Z5, Z11
+	VMOVUPS     (SI), Z12
+	VFMADD231PS Z11, Z0, Z12
+	VMOVUPS     Z12, (SI)
+	MOVQ        ddiag+8(FP), SI
+	ADDQ        i+40(FP), SI
+	ADDQ        stride+80(FP), SI
+	MOVQ        DX, DI
+	ADDQ        stride+80(FP), DI
+	VMULPS      (DI), Z6, Z11
+	VFMADD231PS (DI)(AX*1), Z7, Z11
+	VFMADD231PS (DI)(AX*2), Z8, Z11
+	VFMADD231PS (DI)(BX*1), Z9, Z11
+	VFMADD231PS (DI)(AX*4), Z10, Z11
+	VMOVUPS     (SI), Z12
+	VFMADD231PS Z11, Z0, Z12
+	VMOVUPS     Z12, (SI)
+
+skip465:
+	MOVQ taps+48(FP), SI
+	MOVQ rounds+56(FP), DI
+
+round466:
+	MOVQ  (DI), R8
+	TESTQ R8, R8
+	JL    rounds467
+	JZ    skip469
+
+tap468:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	VMULPS       (R9), Z1, Z11
+	VFMADD231PS  (R9)(AX*1), Z2, Z11
+	VFMADD231PS  (R9)(AX*2), Z3, Z11
+	VFMADD231PS  (R9)(BX*1), Z4, Z11
+	VFMADD231PS  (R9)(AX*4), Z5, Z11
+	MOVQ         8(SI), R9
+	VMOVUPS      (CX)(R9*4), Z12
+	VFNMADD231PS Z11, Z0, Z12
+	VMOVUPS      Z12, (CX)(R9*4)
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap468
+
+skip469:
+	MOVQ  8(DI), R8
+	TESTQ R8, R8
+	JZ    skip471
+
+tap470:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	VMOVUPS      (R9), Z12
+	VMULPS       Z12, Z1, Z11
+	VMULPS       Z12, Z6, Z12
+	VMOVUPS      (R9)(AX*1), Z13
+	VFMADD231PS  Z13, Z2, Z11
+	VFMADD231PS  Z13, Z7, Z12
+	VMOVUPS      (R9)(AX*2), Z13
+	VFMADD231PS  Z13, Z3, Z11
+	VFMADD231PS  Z13, Z8, Z12
+	VMOVUPS      (R9)(BX*1), Z13
+	VFMADD231PS  Z13, Z4, Z11
+	VFMADD231PS  Z13, Z9, Z12
+	VMOVUPS      (R9)(AX*4), Z13
+	VFMADD231PS  Z13, Z5, Z11
+	VFMADD231PS  Z13, Z10, Z12
+	MOVQ         8(SI), R9
+	VMOVUPS      (CX)(R9*4), Z13
+	VFNMADD231PS Z11, Z0, Z13
+	VMOVUPS      Z13, (CX)(R9*4)
+	MOVQ         16(SI), R9
+	VMOVUPS      (CX)(R9*4), Z11
+	VFNMADD231PS Z12, Z0, Z11
+	VMOVUPS      Z11, (CX)(R9*4)
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap470
+
+skip471:
+	MOVQ  16(DI), R8
+	TESTQ R8, R8
+	JZ    skip473
+
+tap472:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	VMULPS       (R9), Z6, Z11
+	VFMADD231PS  (R9)(AX*1), Z7, Z11
+	VFMADD231PS  (R9)(AX*2), Z8, Z11
+	VFMADD231PS  (R9)(BX*1), Z9, Z11
+	VFMADD231PS  (R9)(AX*4), Z10, Z11
+	MOVQ         16(SI), R9
+	VMOVUPS      (CX)(R9*4), Z12
+	VFNMADD231PS Z11, Z0, Z12
+	VMOVUPS      Z12, (CX)(R9*4)
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap472
+
+skip473:
+	ADDQ $+24, DI
+	JMP  round466
+
+rounds467:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+64(FP)
+	JMP  one463
+
+done464:
+	VZEROUPPER
+	RET
+
+// func outerRow4AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerRow4AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         plane+80(FP), AX
+	SHLQ         $0x02, AX
+	LEAQ         (AX)(AX*2), BX
+	MOVQ         taps+64(FP), SI
+	MOVQ         edges+48(FP), DI
+	MOVQ         offsets+56(FP), R8
+	LEAQ         (DI)(SI*8), DI
+	LEAQ         (R8)(SI*8), R8
+	NEGQ         SI
+	MOVQ         SI, taps+64(FP)
+	VBROADCASTSS scale+32(FP), Z0
+
+one474:
+	CMPQ        vecs+72(FP), $+1
+	JL          done475
+	MOVQ        a+16(FP), SI
+	ADDQ        i+40(FP), SI
+	VMOVUPS     (SI), Z1
+	VMOVUPS     (SI)(AX*1), Z2
+	VMOVUPS     (SI)(AX*2), Z3
+	VMOVUPS     (SI)(BX*1), Z4
+	CMPB        diagonal+88(FP), $+0
+	JE          skip476
+	MOVQ        ddiag+8(FP), SI
+	ADDQ        i+40(FP), SI
+	VMULPS      (DX), Z1, Z5
+	VFMADD231PS (DX)(AX*1), Z2, Z5
+	VFMADD231PS (DX)(AX*2), Z3, Z5
+	VFMADD231PS (DX)(BX*1), Z4, Z5
+	VMOVUPS     (SI), Z6
+	VFMADD231PS Z5, Z0, Z6
+	VMOVUPS     Z6, (SI)
+
+skip476:
+	MOVQ  taps+64(FP), SI
+	TESTQ SI, SI
+	JZ    tapdone478
+
+tap477:
+	MOVQ         (DI)(SI*8), R9
+	MOVQ         (R8)(SI*8), R10
+	LEAQ         (DX)(R10*4), R10
+	VMULPS       (R10), Z1, Z5
+	VFMADD231PS  (R10)(AX*1), Z2, Z5
+	VFMADD231PS  (R10)(AX*2), Z3, Z5
+	VFMADD231PS  (R10)(BX*1), Z4, Z5
+	VMOVUPS      (CX)(R9*4), Z6
+	VFNMADD231PS Z5, Z0, Z6
+	VMOVUPS      Z6, (CX)(R9*4)
+	INCQ         SI
+	JNZ          tap477
+
+tapdone478:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+72(FP)
+	JMP  one474
+
+done475:
+	VZEROUPPER
+	RET
+
+// func outerPair4AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerPair4AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         stride+80(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, stride+80(FP)
+	MOVQ         plane+72(FP), AX
+	SHLQ         $0x02, AX
+	LEAQ         (AX)(AX*2), BX
+	VBROADCASTSS scale+32(FP), Z0
+
+one479:
+	CMPQ        vecs+64(FP), $+1
+	JL          done480
+	MOVQ        a+16(FP), SI
+	ADDQ        i+40(FP), SI
+	VMOVUPS     (SI), Z1
+	VMOVUPS     (SI)(AX*1), Z2
+	VMOVUPS     (SI)(AX*2), Z3
+	VMOVUPS     (SI)(BX*1), Z4
+	MOVQ        a+16(FP), SI
+	ADDQ        i+40(FP), SI
+	ADDQ        stride+80(FP), SI
+	VMOVUPS     (SI), Z5
+	VMOVUPS     (SI)(AX*1), Z6
+	VMOVUPS     (SI)(AX*2), Z7
+	VMOVUPS     (SI)(BX*1), Z8
+	CMPB        diagonal+88(FP), $+0
+	JE          skip481
+	MOVQ        ddiag+8(FP), SI
+	ADDQ        i+40(FP), SI
+	VMULPS      (DX), Z1, Z9
+	VFMADD231PS (DX)(AX*1), Z2, Z9
+	VFMADD231PS (DX)(AX*2), Z3, Z9
+	VFMADD231PS (DX)(BX*1), Z4, Z9
+	VMOVUPS     (SI), Z10
+	VFMADD231PS Z9, Z0, Z10
+	VMOVUPS     Z10, (SI)
+	MOVQ        ddiag+8(FP), SI
+	ADDQ        i+40(FP), SI
+	ADDQ        stride+80(FP), SI
+	MOVQ        DX, DI
+	ADDQ        stride+80(FP), DI
+	VMULPS      (DI), Z5, Z9
+	VFMADD231PS (DI)(AX*1), Z6, Z9
+	VFMADD231PS (DI)(AX*2), Z7, Z9
+	VFMADD231PS (DI)(BX*1), Z8, Z9
+	VMOVUPS     (SI), Z10
+	VFMADD231PS Z9, Z0, Z10
+	VMOVUPS     Z10, (SI)
+
+skip481:
+	MOVQ taps+48(FP), SI
+	MOVQ rounds+56(FP), DI
+
+round482:
+	MOVQ  (DI), R8
+	TESTQ R8, R8
+	JL    rounds483
+	JZ    skip485
+
+tap484:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	VMULPS       (R9), Z1, Z9
+	VFMADD231PS  (R9)(AX*1), Z2, Z9
+	VFMADD231PS  (R9)(AX*2), Z3, Z9
+	VFMADD231PS  (R9)(BX*1), Z4, Z9
+	MOVQ         8(SI), R9
+	VMOVUPS      (CX)(R9*4), Z10
+	VFNMADD231PS Z9, Z0, Z10
+	VMOVUPS      Z10, (CX)(R9*4)
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap484
+
+skip485:
+	MOVQ  8(DI), R8
+	TESTQ R8, R8
+	JZ    skip487
+
+tap486:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	VMOVUPS      (R9), Z10
+	VMULPS       Z10, Z1, Z9
+	VMULPS       Z10, Z5, Z10
+	VMOVUPS      (R9)(AX*1), Z11
+	VFMADD231PS  Z11, Z2, Z9
+	VFMADD231PS  Z11, Z6, Z10
+	VMOVUPS      (R9)(AX*2), Z11
+	VFMADD231PS  Z11, Z3, Z9
+	VFMADD231PS  Z11, Z7, Z10
+	VMOVUPS      (R9)(BX*1), Z11
+	VFMADD231PS  Z11, Z4, Z9
+	VFMADD231PS  Z11, Z8, Z10
+	MOVQ         8(SI), R9
+	VMOVUPS      (CX)(R9*4), Z11
+	VFNMADD231PS Z9, Z0, Z11
+	VMOVUPS      Z11, (CX)(R9*4)
+	MOVQ         16(SI), R9
+	VMOVUPS      (CX)(R9*4), Z9
+	VFNMADD231PS Z10, Z0, Z9
+	VMOVUPS      Z9, (CX)(R9*4)
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap486
+
+skip487:
+	MOVQ  16(DI), R8
+	TESTQ R8, R8
+	JZ    skip489
+
+tap488:
+	MOVQ         (SI), R9
+	LEAQ         (DX)(R9*4), R9
+	VMULPS       (R9), Z5, Z9
+	VFMADD231PS  (R9)(AX*1), Z6, Z9
+	VFMADD231PS  (R9)(AX*2), Z7, Z9
+	VFMADD231PS  (R9)(BX*1), Z8, Z9
+	MOVQ         16(SI), R9
+	VMOVUPS      (CX)(R9*4), Z10
+	VFNMADD231PS Z9, Z0, Z10
+	VMOVUPS      Z10, (CX)(R9*4)
+	ADDQ         $+24, SI
+	DECQ         R8
+	JNZ          tap488
+
+skip489:
+	ADDQ $+24, DI
+	JMP  round482
+
+rounds483:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+64(FP)
+	JMP  one479
+
+done480:
+	VZEROUPPER
+	RET
+
+// func outerRow3AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerRow3AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         plane+80(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         taps+64(FP), BX
+	MOVQ         edges+48(FP), SI
+	MOVQ         offsets+56(FP), DI
+	LEAQ         (SI)(BX*8), SI
+	LEAQ         (DI)(BX*8), DI
+	NEGQ         BX
+	MOVQ         BX, taps+64(FP)
+	VBROADCASTSS scale+32(FP), Z0
+
+one490:
+	CMPQ        vecs+72(FP), $+1
+	JL          done491
+	MOVQ        a+16(FP), BX
+	ADDQ        i+40(FP), BX
+	VMOVUPS     (BX), Z1
+	VMOVUPS     (BX)(AX*1), Z2
+	VMOVUPS     (BX)(AX*2), Z3
+	CMPB        diagonal+88(FP), $+0
+	JE          skip492
+	MOVQ        ddiag+8(FP), BX
+	ADDQ        i+40(FP), BX
+	VMULPS      (DX), Z1, Z4
+	VFMADD231PS (DX)(AX*1), Z2, Z4
+	VFMADD231PS (DX)(AX*2), Z3, Z4
+	VMOVUPS     (BX), Z5
+	VFMADD231PS Z4, Z0, Z5
+	VMOVUPS     Z5, (BX)
+
+skip492:
+	MOVQ  taps+64(FP), BX
+	TESTQ BX, BX
+	JZ    tapdone494
+
+tap493:
+	MOVQ         (SI)(BX*8), R8
+	MOVQ         (DI)(BX*8), R9
+	LEAQ         (DX)(R9*4), R9
+	VMULPS       (R9), Z1, Z4
+	VFMADD231PS  (R9)(AX*1), Z2, Z4
+	VFMADD231PS  (R9)(AX*2), Z3, Z4
+	VMOVUPS      (CX)(R8*4), Z5
+	VFNMADD231PS Z4, Z0, Z5
+	VMOVUPS      Z5, (CX)(R8*4)
+	INCQ         BX
+	JNZ          tap493
+
+tapdone494:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+72(FP)
+	JMP  one490
+
+done491:
+	VZEROUPPER
+	RET
+
+// func outerPair3AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerPair3AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         stride+80(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, stride+80(FP)
+	MOVQ         plane+72(FP), AX
+	SHLQ         $0x02, AX
+	VBROADCASTSS scale+32(FP), Z0
+
+one495:
+	CMPQ        vecs+64(FP), $+1
+	JL          done496
+	MOVQ        a+16(FP), BX
+	ADDQ        i+40(FP), BX
+	VMOVUPS     (BX), Z1
+	VMOVUPS     (BX)(AX*1), Z2
+	VMOVUPS     (BX)(AX*2), Z3
+	MOVQ        a+16(FP), BX
+	ADDQ        i+40(FP), BX
+	ADDQ        stride+80(FP), BX
+	VMOVUPS     (BX), Z4
+	VMOVUPS     (BX)(AX*1), Z5
+	VMOVUPS     (BX)(AX*2), Z6
+	CMPB        diagonal+88(FP), $+0
+	JE          skip497
+	MOVQ        ddiag+8(FP), BX
+	ADDQ        i+40(FP), BX
+	VMULPS      (DX), Z1, Z7
+	VFMADD231PS (DX)(AX*1), Z2, Z7
+	VFMADD231PS (DX)(AX*2), Z3, Z7
+	VMOVUPS     (BX), Z8
+	VFMADD231PS Z7, Z0, Z8
+	VMOVUPS     Z8, (BX)
+	MOVQ        ddiag+8(FP), BX
+	ADDQ        i+40(FP), BX
+	ADDQ        stride+80(FP), BX
+	MOVQ        DX, SI
+	ADDQ        stride+80(FP), SI
+	VMULPS      (SI), Z4, Z7
+	VFMADD231PS (SI)(AX*1), Z5, Z7
+	VFMADD231PS (SI)(AX*2), Z6, Z7
+	VMOVUPS     (BX), Z8
+	VFMADD231PS Z7, Z0, Z8
+	VMOVUPS     Z8, (BX)
+
+skip497:
+	MOVQ taps+48(FP), BX
+	MOVQ rounds+56(FP), SI
+
+round498:
+	MOVQ  (SI), DI
+	TESTQ DI, DI
+	JL    rounds499
+	JZ    skip501
+
+tap500:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	VMULPS       (R8), Z1, Z7
+	VFMADD231PS  (R8)(AX*1), Z2, Z7
+	VFMADD231PS  (R8)(AX*2), Z3, Z7
+	MOVQ         8(BX), R8
+	VMOVUPS      (CX)(R8*4), Z8
+	VFNMADD231PS Z7, Z0, Z8
+	VMOVUPS      Z8, (CX)(R8*4)
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap500
+
+skip501:
+	MOVQ  8(SI), DI
+	TESTQ DI, DI
+	JZ    skip503
+
+tap502:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	VMOVUPS      (R8), Z8
+	VMULPS       Z8, Z1, Z7
+	VMULPS       Z8, Z4, Z8
+	VMOVUPS      (R8)(AX*1), Z9
+	VFMADD231PS  Z9, Z2, Z7
+	VFMADD231PS  Z9, Z5, Z8
+	VMOVUPS      (R8)(AX*2), Z9
+	VFMADD231PS  Z9, Z3, Z7
+	VFMADD231PS  Z9, Z6, Z8
+	MOVQ         8(BX), R8
+	VMOVUPS      (CX)(R8*4), Z9
+	VFNMADD231PS Z7, Z0, Z9
+	VMOVUPS      Z9, (CX)(R8*4)
+	MOVQ         16(BX), R8
+	VMOVUPS      (CX)(R8*4), Z7
+	VFNMADD231PS Z8, Z0, Z7
+	VMOVUPS      Z7, (CX)(R8*4)
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap502
+
+skip503:
+	MOVQ  16(SI), DI
+	TESTQ DI, DI
+	JZ    skip505
+
+tap504:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	VMULPS       (R8), Z4, Z7
+	VFMADD231PS  (R8)(AX*1), Z5, Z7
+	VFMADD231PS  (R8)(AX*2), Z6, Z7
+	MOVQ         16(BX), R8
+	VMOVUPS      (CX)(R8*4), Z8
+	VFNMADD231PS Z7, Z0, Z8
+	VMOVUPS      Z8, (CX)(R8*4)
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap504
+
+skip505:
+	ADDQ $+24, SI
+	JMP  round498
+
+rounds499:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+64(FP)
+	JMP  one495
+
+done496:
+	VZEROUPPER
+	RET
+
+// func outerRow2AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerRow2AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         plane+80(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         taps+64(FP), BX
+	MOVQ         edges+48(FP), SI
+	MOVQ         offsets+56(FP), DI
+	LEAQ         (SI)(BX*8), SI
+	LEAQ         (DI)(BX*8), DI
+	NEGQ         BX
+	MOVQ         BX, taps+64(FP)
+	VBROADCASTSS scale+32(FP), Z0
+
+one506:
+	CMPQ        vecs+72(FP), $+1
+	JL          done507
+	MOVQ        a+16(FP), BX
+	ADDQ        i+40(FP), BX
+	VMOVUPS     (BX), Z1
+	VMOVUPS     (BX)(AX*1), Z2
+	CMPB        diagonal+88(FP), $+0
+	JE          skip508
+	MOVQ        ddiag+8(FP), BX
+	ADDQ        i+40(FP), BX
+	VMULPS      (DX), Z1, Z3
+	VFMADD231PS (DX)(AX*1), Z2, Z3
+	VMOVUPS     (BX), Z4
+	VFMADD231PS Z3, Z0, Z4
+	VMOVUPS     Z4, (BX)
+
+skip508:
+	MOVQ  taps+64(FP), BX
+	TESTQ BX, BX
+	JZ    tapdone510
+
+tap509:
+	MOVQ         (SI)(BX*8), R8
+	MOVQ         (DI)(BX*8), R9
+	LEAQ         (DX)(R9*4), R9
+	VMULPS       (R9), Z1, Z3
+	VFMADD231PS  (R9)(AX*1), Z2, Z3
+	VMOVUPS      (CX)(R8*4), Z4
+	VFNMADD231PS Z3, Z0, Z4
+	VMOVUPS      Z4, (CX)(R8*4)
+	INCQ         BX
+	JNZ          tap509
+
+tapdone510:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+72(FP)
+	JMP  one506
+
+done507:
+	VZEROUPPER
+	RET
+
+// func outerPair2AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerPair2AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         stride+80(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, stride+80(FP)
+	MOVQ         plane+72(FP), AX
+	SHLQ         $0x02, AX
+	VBROADCASTSS scale+32(FP), Z0
+
+one511:
+	CMPQ        vecs+64(FP), $+1
+	JL          done512
+	MOVQ        a+16(FP), BX
+	ADDQ        i+40(FP), BX
+	VMOVUPS     (BX), Z1
+	VMOVUPS     (BX)(AX*1), Z2
+	MOVQ        a+16(FP), BX
+	ADDQ        i+40(FP), BX
+	ADDQ        stride+80(FP), BX
+	VMOVUPS     (BX), Z3
+	VMOVUPS     (BX)(AX*1), Z4
+	CMPB        diagonal+88(FP), $+0
+	JE          skip513
+	MOVQ        ddiag+8(FP), BX
+	ADDQ        i+40(FP), BX
+	VMULPS      (DX), Z1, Z5
+	VFMADD231PS (DX)(AX*1), Z2, Z5
+	VMOVUPS     (BX), Z6
+	VFMADD231PS Z5, Z0, Z6
+	VMOVUPS     Z6, (BX)
+	MOVQ        ddiag+8(FP), BX
+	ADDQ        i+40(FP), BX
+	ADDQ        stride+80(FP), BX
+	MOVQ        DX, SI
+	ADDQ        stride+80(FP), SI
+	VMULPS      (SI), Z3, Z5
+	VFMADD231PS (SI)(AX*1), Z4, Z5
+	VMOVUPS     (BX), Z6
+	VFMADD231PS Z5, Z0, Z6
+	VMOVUPS     Z6, (BX)
+
+skip513:
+	MOVQ taps+48(FP), BX
+	MOVQ rounds+56(FP), SI
+
+round514:
+	MOVQ  (SI), DI
+	TESTQ DI, DI
+	JL    rounds515
+	JZ    skip517
+
+tap516:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	VMULPS       (R8), Z1, Z5
+	VFMADD231PS  (R8)(AX*1), Z2, Z5
+	MOVQ         8(BX), R8
+	VMOVUPS      (CX)(R8*4), Z6
+	VFNMADD231PS Z5, Z0, Z6
+	VMOVUPS      Z6, (CX)(R8*4)
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap516
+
+skip517:
+	MOVQ  8(SI), DI
+	TESTQ DI, DI
+	JZ    skip519
+
+tap518:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	VMOVUPS      (R8), Z6
+	VMULPS       Z6, Z1, Z5
+	VMULPS       Z6, Z3, Z6
+	VMOVUPS      (R8)(AX*1), Z7
+	VFMADD231PS  Z7, Z2, Z5
+	VFMADD231PS  Z7, Z4, Z6
+	MOVQ         8(BX), R8
+	VMOVUPS      (CX)(R8*4), Z7
+	VFNMADD231PS Z5, Z0, Z7
+	VMOVUPS      Z7, (CX)(R8*4)
+	MOVQ         16(BX), R8
+	VMOVUPS      (CX)(R8*4), Z5
+	VFNMADD231PS Z6, Z0, Z5
+	VMOVUPS      Z5, (CX)(R8*4)
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap518
+
+skip519:
+	MOVQ  16(SI), DI
+	TESTQ DI, DI
+	JZ    skip521
+
+tap520:
+	MOVQ         (BX), R8
+	LEAQ         (DX)(R8*4), R8
+	VMULPS       (R8), Z3, Z5
+	VFMADD231PS  (R8)(AX*1), Z4, Z5
+	MOVQ         16(BX), R8
+	VMOVUPS      (CX)(R8*4), Z6
+	VFNMADD231PS Z5, Z0, Z6
+	VMOVUPS      Z6, (CX)(R8*4)
+	ADDQ         $+24, BX
+	DECQ         DI
+	JNZ          tap520
+
+skip521:
+	ADDQ $+24, SI
+	JMP  round514
+
+rounds515:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+64(FP)
+	JMP  one511
+
+done512:
+	VZEROUPPER
+	RET
+
+// func outerRow1AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerRow1AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
 	MOVQ         plane+80(FP), AX
 	SHLQ         $0x02, AX
 	MOVQ         taps+64(FP), AX
-	MOVQ         edges+48(FP), SI
-	MOVQ         offsets+56(FP), DI
+	MOVQ         edges+48(FP), BX
+	MOVQ         offsets+56(FP), SI
+	LEAQ         (BX)(AX*8), BX
 	LEAQ         (SI)(AX*8), SI
-	LEAQ         (DI)(AX*8), DI
 	NEGQ         AX
 	MOVQ         AX, taps+64(FP)
 	VBROADCASTSS scale+32(FP), Z0
 
-one414:
+one522:
 	CMPQ        vecs+72(FP), $+1
-	JL          done415
-	VMOVUPS     (DX), Z1
-	VMOVUPS     (BX), Z3
-	VMULPS      Z1, Z3, Z2
+	JL          done523
+	MOVQ        a+16(FP), AX
+	ADDQ        i+40(FP), AX
+	VMOVUPS     (AX), Z1
+	CMPB        diagonal+88(FP), $+0
+	JE          skip524
 	MOVQ        ddiag+8(FP), AX
 	ADDQ        i+40(FP), AX
-	VMOVUPS     (AX), Z4
-	VFMADD231PS Z2, Z0, Z4
-	VMOVUPS     Z4, (AX)
-	MOVQ        taps+64(FP), AX
-	TESTQ       AX, AX
-	JZ          tapdone417
+	VMULPS      (DX), Z1, Z2
+	VMOVUPS     (AX), Z3
+	VFMADD231PS Z2, Z0, Z3
+	VMOVUPS     Z3, (AX)
 
-tap416:
+skip524:
+	MOVQ  taps+64(FP), AX
+	TESTQ AX, AX
+	JZ    tapdone526
+
+tap525:
+	MOVQ         (BX)(AX*8), DI
 	MOVQ         (SI)(AX*8), R8
-	MOVQ         (DI)(AX*8), R9
-	SHLQ         $0x02, R9
-	LEAQ         (BX)(R9*1), R10
-	VMULPS       (R10), Z1, Z2
-	ADDQ         DX, R9
-	VMULPS       (R9), Z3, Z4
-	VADDPS       Z4, Z2, Z2
-	LEAQ         (CX)(R8*4), R8
-	VMOVUPS      (R8), Z4
-	VFNMADD231PS Z2, Z0, Z4
-	VMOVUPS      Z4, (R8)
+	LEAQ         (DX)(R8*4), R8
+	VMULPS       (R8), Z1, Z2
+	VMOVUPS      (CX)(DI*4), Z3
+	VFNMADD231PS Z2, Z0, Z3
+	VMOVUPS      Z3, (CX)(DI*4)
 	INCQ         AX
-	JNZ          tap416
+	JNZ          tap525
 
-tapdone417:
+tapdone526:
 	ADDQ $0x00000040, i+40(FP)
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
-	ADDQ $0x00000040, BX
 	SUBQ $+1, vecs+72(FP)
-	JMP  one414
+	JMP  one522
 
-done415:
+done523:
+	VZEROUPPER
+	RET
+
+// func outerPair1AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
+// Requires: AVX, AVX512F
+TEXT ·outerPair1AVX512(SB), NOSPLIT|NOFRAME, $0-89
+	MOVQ         i+40(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, i+40(FP)
+	MOVQ         dw+0(FP), CX
+	MOVQ         b+24(FP), DX
+	ADDQ         AX, CX
+	ADDQ         AX, DX
+	MOVQ         stride+80(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, stride+80(FP)
+	MOVQ         plane+72(FP), AX
+	SHLQ         $0x02, AX
+	VBROADCASTSS scale+32(FP), Z0
+
+one527:
+	CMPQ        vecs+64(FP), $+1
+	JL          done528
+	MOVQ        a+16(FP), AX
+	ADDQ        i+40(FP), AX
+	VMOVUPS     (AX), Z1
+	MOVQ        a+16(FP), AX
+	ADDQ        i+40(FP), AX
+	ADDQ        stride+80(FP), AX
+	VMOVUPS     (AX), Z2
+	CMPB        diagonal+88(FP), $+0
+	JE          skip529
+	MOVQ        ddiag+8(FP), AX
+	ADDQ        i+40(FP), AX
+	VMULPS      (DX), Z1, Z3
+	VMOVUPS     (AX), Z4
+	VFMADD231PS Z3, Z0, Z4
+	VMOVUPS     Z4, (AX)
+	MOVQ        ddiag+8(FP), AX
+	ADDQ        i+40(FP), AX
+	ADDQ        stride+80(FP), AX
+	MOVQ        DX, BX
+	ADDQ        stride+80(FP), BX
+	VMULPS      (BX), Z2, Z3
+	VMOVUPS     (AX), Z4
+	VFMADD231PS Z3, Z0, Z4
+	VMOVUPS     Z4, (AX)
+
+skip529:
+	MOVQ taps+48(FP), AX
+	MOVQ rounds+56(FP), BX
+
+round530:
+	MOVQ  (BX), SI
+	TESTQ SI, SI
+	JL    rounds531
+	JZ    skip533
+
+tap532:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	VMULPS       (DI), Z1, Z3
+	MOVQ         8(AX), DI
+	VMOVUPS      (CX)(DI*4), Z4
+	VFNMADD231PS Z3, Z0, Z4
+	VMOVUPS      Z4, (CX)(DI*4)
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap532
+
+skip533:
+	MOVQ  8(BX), SI
+	TESTQ SI, SI
+	JZ    skip535
+
+tap534:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	VMOVUPS      (DI), Z4
+	VMULPS       Z4, Z1, Z3
+	VMULPS       Z4, Z2, Z4
+	MOVQ         8(AX), DI
+	VMOVUPS      (CX)(DI*4), Z5
+	VFNMADD231PS Z3, Z0, Z5
+	VMOVUPS      Z5, (CX)(DI*4)
+	MOVQ         16(AX), DI
+	VMOVUPS      (CX)(DI*4), Z3
+	VFNMADD231PS Z4, Z0, Z3
+	VMOVUPS      Z3, (CX)(DI*4)
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap534
+
+skip535:
+	MOVQ  16(BX), SI
+	TESTQ SI, SI
+	JZ    skip537
+
+tap536:
+	MOVQ         (AX), DI
+	LEAQ         (DX)(DI*4), DI
+	VMULPS       (DI), Z2, Z3
+	MOVQ         16(AX), DI
+	VMOVUPS      (CX)(DI*4), Z4
+	VFNMADD231PS Z3, Z0, Z4
+	VMOVUPS      Z4, (CX)(DI*4)
+	ADDQ         $+24, AX
+	DECQ         SI
+	JNZ          tap536
+
+skip537:
+	ADDQ $+24, BX
+	JMP  round530
+
+rounds531:
+	ADDQ $0x00000040, i+40(FP)
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000040, DX
+	SUBQ $+1, vecs+64(FP)
+	JMP  one527
+
+done528:
 	VZEROUPPER
 	RET
 
@@ -6499,9 +7791,9 @@ TEXT ·distanceRow12AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ R10
 	MOVQ R10, taps+40(FP)
 
-one418:
+one538:
 	CMPQ    vecs+48(FP), $+1
-	JL      done419
+	JL      done539
 	VMOVUPS (DX), Z0
 	VMOVUPS (DX)(AX*1), Z1
 	VMOVUPS (DX)(AX*2), Z2
@@ -6516,19 +7808,19 @@ one418:
 	VMOVUPS (DX)(R9*1), Z11
 	MOVQ    taps+40(FP), R10
 	TESTQ   R10, R10
-	JZ      tapdone421
+	JZ      tapdone541
 
-tap420:
+tap540:
 	MOVQ    (R11)(R10*8), R13
 	MOVQ    (R12)(R10*8), R14
 	LEAQ    (DX)(R14*4), R14
 	VXORPS  Z12, Z12, Z12
 	LEAQ    (CX)(R13*4), R13
 	CMPB    more+64(FP), $+0
-	JE      fresh422
+	JE      fresh542
 	VMOVUPS (R13), Z12
 
-fresh422:
+fresh542:
 	VSUBPS      (R14), Z0, Z13
 	VFMADD231PS Z13, Z13, Z12
 	VSUBPS      (R14)(AX*1), Z1, Z13
@@ -6555,15 +7847,15 @@ fresh422:
 	VFMADD231PS Z13, Z13, Z12
 	VMOVUPS     Z12, (R13)
 	INCQ        R10
-	JNZ         tap420
+	JNZ         tap540
 
-tapdone421:
+tapdone541:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one418
+	JMP  one538
 
-done419:
+done539:
 	VZEROUPPER
 	RET
 
@@ -6589,9 +7881,9 @@ TEXT ·distanceRow8AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ R8
 	MOVQ R8, taps+40(FP)
 
-one423:
+one543:
 	CMPQ    vecs+48(FP), $+1
-	JL      done424
+	JL      done544
 	VMOVUPS (DX), Z0
 	VMOVUPS (DX)(AX*1), Z1
 	VMOVUPS (DX)(AX*2), Z2
@@ -6602,19 +7894,19 @@ one423:
 	VMOVUPS (DX)(DI*1), Z7
 	MOVQ    taps+40(FP), R8
 	TESTQ   R8, R8
-	JZ      tapdone426
+	JZ      tapdone546
 
-tap425:
+tap545:
 	MOVQ    (R9)(R8*8), R11
 	MOVQ    (R10)(R8*8), R12
 	LEAQ    (DX)(R12*4), R12
 	VXORPS  Z8, Z8, Z8
 	LEAQ    (CX)(R11*4), R11
 	CMPB    more+64(FP), $+0
-	JE      fresh427
+	JE      fresh547
 	VMOVUPS (R11), Z8
 
-fresh427:
+fresh547:
 	VSUBPS      (R12), Z0, Z9
 	VFMADD231PS Z9, Z9, Z8
 	VSUBPS      (R12)(AX*1), Z1, Z9
@@ -6633,15 +7925,15 @@ fresh427:
 	VFMADD231PS Z9, Z9, Z8
 	VMOVUPS     Z8, (R11)
 	INCQ        R8
-	JNZ         tap425
+	JNZ         tap545
 
-tapdone426:
+tapdone546:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one423
+	JMP  one543
 
-done424:
+done544:
 	VZEROUPPER
 	RET
 
@@ -6666,9 +7958,9 @@ TEXT ·distanceRow6AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ DI
 	MOVQ DI, taps+40(FP)
 
-one428:
+one548:
 	CMPQ    vecs+48(FP), $+1
-	JL      done429
+	JL      done549
 	VMOVUPS (DX), Z0
 	VMOVUPS (DX)(AX*1), Z1
 	VMOVUPS (DX)(AX*2), Z2
@@ -6677,19 +7969,19 @@ one428:
 	VMOVUPS (DX)(SI*1), Z5
 	MOVQ    taps+40(FP), DI
 	TESTQ   DI, DI
-	JZ      tapdone431
+	JZ      tapdone551
 
-tap430:
+tap550:
 	MOVQ    (R8)(DI*8), R10
 	MOVQ    (R9)(DI*8), R11
 	LEAQ    (DX)(R11*4), R11
 	VXORPS  Z6, Z6, Z6
 	LEAQ    (CX)(R10*4), R10
 	CMPB    more+64(FP), $+0
-	JE      fresh432
+	JE      fresh552
 	VMOVUPS (R10), Z6
 
-fresh432:
+fresh552:
 	VSUBPS      (R11), Z0, Z7
 	VFMADD231PS Z7, Z7, Z6
 	VSUBPS      (R11)(AX*1), Z1, Z7
@@ -6704,15 +7996,15 @@ fresh432:
 	VFMADD231PS Z7, Z7, Z6
 	VMOVUPS     Z6, (R10)
 	INCQ        DI
-	JNZ         tap430
+	JNZ         tap550
 
-tapdone431:
+tapdone551:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one428
+	JMP  one548
 
-done429:
+done549:
 	VZEROUPPER
 	RET
 
@@ -6736,28 +8028,28 @@ TEXT ·distanceRow4AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ SI
 	MOVQ SI, taps+40(FP)
 
-one433:
+one553:
 	CMPQ    vecs+48(FP), $+1
-	JL      done434
+	JL      done554
 	VMOVUPS (DX), Z0
 	VMOVUPS (DX)(AX*1), Z1
 	VMOVUPS (DX)(AX*2), Z2
 	VMOVUPS (DX)(BX*1), Z3
 	MOVQ    taps+40(FP), SI
 	TESTQ   SI, SI
-	JZ      tapdone436
+	JZ      tapdone556
 
-tap435:
+tap555:
 	MOVQ    (DI)(SI*8), R9
 	MOVQ    (R8)(SI*8), R10
 	LEAQ    (DX)(R10*4), R10
 	VXORPS  Z4, Z4, Z4
 	LEAQ    (CX)(R9*4), R9
 	CMPB    more+64(FP), $+0
-	JE      fresh437
+	JE      fresh557
 	VMOVUPS (R9), Z4
 
-fresh437:
+fresh557:
 	VSUBPS      (R10), Z0, Z5
 	VFMADD231PS Z5, Z5, Z4
 	VSUBPS      (R10)(AX*1), Z1, Z5
@@ -6768,15 +8060,15 @@ fresh437:
 	VFMADD231PS Z5, Z5, Z4
 	VMOVUPS     Z4, (R9)
 	INCQ        SI
-	JNZ         tap435
+	JNZ         tap555
 
-tapdone436:
+tapdone556:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one433
+	JMP  one553
 
-done434:
+done554:
 	VZEROUPPER
 	RET
 
@@ -6799,27 +8091,27 @@ TEXT ·distanceRow3AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ BX
 	MOVQ BX, taps+40(FP)
 
-one438:
+one558:
 	CMPQ    vecs+48(FP), $+1
-	JL      done439
+	JL      done559
 	VMOVUPS (DX), Z0
 	VMOVUPS (DX)(AX*1), Z1
 	VMOVUPS (DX)(AX*2), Z2
 	MOVQ    taps+40(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone441
+	JZ      tapdone561
 
-tap440:
+tap560:
 	MOVQ    (SI)(BX*8), R8
 	MOVQ    (DI)(BX*8), R9
 	LEAQ    (DX)(R9*4), R9
 	VXORPS  Z3, Z3, Z3
 	LEAQ    (CX)(R8*4), R8
 	CMPB    more+64(FP), $+0
-	JE      fresh442
+	JE      fresh562
 	VMOVUPS (R8), Z3
 
-fresh442:
+fresh562:
 	VSUBPS      (R9), Z0, Z4
 	VFMADD231PS Z4, Z4, Z3
 	VSUBPS      (R9)(AX*1), Z1, Z4
@@ -6828,15 +8120,15 @@ fresh442:
 	VFMADD231PS Z4, Z4, Z3
 	VMOVUPS     Z3, (R8)
 	INCQ        BX
-	JNZ         tap440
+	JNZ         tap560
 
-tapdone441:
+tapdone561:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one438
+	JMP  one558
 
-done439:
+done559:
 	VZEROUPPER
 	RET
 
@@ -6859,41 +8151,41 @@ TEXT ·distanceRow2AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ BX
 	MOVQ BX, taps+40(FP)
 
-one443:
+one563:
 	CMPQ    vecs+48(FP), $+1
-	JL      done444
+	JL      done564
 	VMOVUPS (DX), Z0
 	VMOVUPS (DX)(AX*1), Z1
 	MOVQ    taps+40(FP), BX
 	TESTQ   BX, BX
-	JZ      tapdone446
+	JZ      tapdone566
 
-tap445:
+tap565:
 	MOVQ    (SI)(BX*8), R8
 	MOVQ    (DI)(BX*8), R9
 	LEAQ    (DX)(R9*4), R9
 	VXORPS  Z2, Z2, Z2
 	LEAQ    (CX)(R8*4), R8
 	CMPB    more+64(FP), $+0
-	JE      fresh447
+	JE      fresh567
 	VMOVUPS (R8), Z2
 
-fresh447:
+fresh567:
 	VSUBPS      (R9), Z0, Z3
 	VFMADD231PS Z3, Z3, Z2
 	VSUBPS      (R9)(AX*1), Z1, Z3
 	VFMADD231PS Z3, Z3, Z2
 	VMOVUPS     Z2, (R8)
 	INCQ        BX
-	JNZ         tap445
+	JNZ         tap565
 
-tapdone446:
+tapdone566:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one443
+	JMP  one563
 
-done444:
+done564:
 	VZEROUPPER
 	RET
 
@@ -6916,37 +8208,37 @@ TEXT ·distanceRow1AVX512(SB), NOSPLIT|NOFRAME, $0-65
 	NEGQ AX
 	MOVQ AX, taps+40(FP)
 
-one448:
+one568:
 	CMPQ    vecs+48(FP), $+1
-	JL      done449
+	JL      done569
 	VMOVUPS (DX), Z0
 	MOVQ    taps+40(FP), AX
 	TESTQ   AX, AX
-	JZ      tapdone451
+	JZ      tapdone571
 
-tap450:
+tap570:
 	MOVQ    (BX)(AX*8), DI
 	MOVQ    (SI)(AX*8), R8
 	LEAQ    (DX)(R8*4), R8
 	VXORPS  Z1, Z1, Z1
 	LEAQ    (CX)(DI*4), DI
 	CMPB    more+64(FP), $+0
-	JE      fresh452
+	JE      fresh572
 	VMOVUPS (DI), Z1
 
-fresh452:
+fresh572:
 	VSUBPS      (R8), Z0, Z2
 	VFMADD231PS Z2, Z2, Z1
 	VMOVUPS     Z1, (DI)
 	INCQ        AX
-	JNZ         tap450
+	JNZ         tap570
 
-tapdone451:
+tapdone571:
 	ADDQ $0x00000040, CX
 	ADDQ $0x00000040, DX
 	SUBQ $+1, vecs+48(FP)
-	JMP  one448
+	JMP  one568
 
-done449:
+done569:
 	VZEROUPPER
 	RET

@@ -67,65 +67,65 @@ func applyPair2AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, 
 //go:noescape
 func applyPair1AVX2(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
 
-// outerRow6AVX2 computes vecs vectors of the directed Outer from element i on, for 6 planes of p = a and v = b.
+// outerRow6AVX2 computes vecs vectors of the directed Outer from element i on, for 6 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow6AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow6AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow6AVX2 computes vecs vectors of the symmetric Outer from element i on, for 6 planes of p = a and v = b.
+// outerPair6AVX2 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow6AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair6AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
-// outerRow5AVX2 computes vecs vectors of the directed Outer from element i on, for 5 planes of p = a and v = b.
+// outerRow5AVX2 computes vecs vectors of the directed Outer from element i on, for 5 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow5AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow5AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow5AVX2 computes vecs vectors of the symmetric Outer from element i on, for 5 planes of p = a and v = b.
+// outerPair5AVX2 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow5AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair5AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
-// outerRow4AVX2 computes vecs vectors of the directed Outer from element i on, for 4 planes of p = a and v = b.
+// outerRow4AVX2 computes vecs vectors of the directed Outer from element i on, for 4 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow4AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow4AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow4AVX2 computes vecs vectors of the symmetric Outer from element i on, for 4 planes of p = a and v = b.
+// outerPair4AVX2 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow4AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair4AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
-// outerRow3AVX2 computes vecs vectors of the directed Outer from element i on, for 3 planes of p = a and v = b.
+// outerRow3AVX2 computes vecs vectors of the directed Outer from element i on, for 3 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow3AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow3AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow3AVX2 computes vecs vectors of the symmetric Outer from element i on, for 3 planes of p = a and v = b.
+// outerPair3AVX2 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow3AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair3AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
-// outerRow2AVX2 computes vecs vectors of the directed Outer from element i on, for 2 planes of p = a and v = b.
+// outerRow2AVX2 computes vecs vectors of the directed Outer from element i on, for 2 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow2AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow2AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow2AVX2 computes vecs vectors of the symmetric Outer from element i on, for 2 planes of p = a and v = b.
+// outerPair2AVX2 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow2AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair2AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
-// outerRow1AVX2 computes vecs vectors of the directed Outer from element i on, for 1 planes of p = a and v = b.
+// outerRow1AVX2 computes vecs vectors of the directed Outer from element i on, for 1 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow1AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow1AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow1AVX2 computes vecs vectors of the symmetric Outer from element i on, for 1 planes of p = a and v = b.
+// outerPair1AVX2 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow1AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair1AVX2(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
 // distanceRow12AVX2 computes vecs vectors of Distance from element i on, for 12 planes, on top of what dst holds if more.
 //
@@ -232,75 +232,85 @@ func applyPair2AVX512(dst *float32, diag *float32, w *float32, x *float32, i int
 //go:noescape
 func applyPair1AVX512(dst *float32, diag *float32, w *float32, x *float32, i int, taps *int, rounds *int, vecs int, plane int, stride int)
 
-// outerRow9AVX512 computes vecs vectors of the directed Outer from element i on, for 9 planes of p = a and v = b.
+// outerRow12AVX512 computes vecs vectors of the directed Outer from element i on, for 12 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow9AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow12AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow9AVX512 computes vecs vectors of the symmetric Outer from element i on, for 9 planes of p = a and v = b.
+// outerPair12AVX512 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow9AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair12AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
-// outerRow6AVX512 computes vecs vectors of the directed Outer from element i on, for 6 planes of p = a and v = b.
+// outerRow9AVX512 computes vecs vectors of the directed Outer from element i on, for 9 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow6AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow9AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow6AVX512 computes vecs vectors of the symmetric Outer from element i on, for 6 planes of p = a and v = b.
+// outerPair9AVX512 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow6AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair9AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
-// outerRow5AVX512 computes vecs vectors of the directed Outer from element i on, for 5 planes of p = a and v = b.
+// outerRow6AVX512 computes vecs vectors of the directed Outer from element i on, for 6 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow5AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow6AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow5AVX512 computes vecs vectors of the symmetric Outer from element i on, for 5 planes of p = a and v = b.
+// outerPair6AVX512 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow5AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair6AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
-// outerRow4AVX512 computes vecs vectors of the directed Outer from element i on, for 4 planes of p = a and v = b.
+// outerRow5AVX512 computes vecs vectors of the directed Outer from element i on, for 5 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow4AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow5AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow4AVX512 computes vecs vectors of the symmetric Outer from element i on, for 4 planes of p = a and v = b.
+// outerPair5AVX512 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow4AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair5AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
-// outerRow3AVX512 computes vecs vectors of the directed Outer from element i on, for 3 planes of p = a and v = b.
+// outerRow4AVX512 computes vecs vectors of the directed Outer from element i on, for 4 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow3AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow4AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow3AVX512 computes vecs vectors of the symmetric Outer from element i on, for 3 planes of p = a and v = b.
+// outerPair4AVX512 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow3AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair4AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
-// outerRow2AVX512 computes vecs vectors of the directed Outer from element i on, for 2 planes of p = a and v = b.
+// outerRow3AVX512 computes vecs vectors of the directed Outer from element i on, for 3 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow2AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow3AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow2AVX512 computes vecs vectors of the symmetric Outer from element i on, for 2 planes of p = a and v = b.
+// outerPair3AVX512 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow2AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair3AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
-// outerRow1AVX512 computes vecs vectors of the directed Outer from element i on, for 1 planes of p = a and v = b.
+// outerRow2AVX512 computes vecs vectors of the directed Outer from element i on, for 2 planes of p = a and v = b, ddiag if diagonal.
 //
 //go:noescape
-func outerRow1AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerRow2AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
 
-// outerSymmetricRow1AVX512 computes vecs vectors of the symmetric Outer from element i on, for 1 planes of p = a and v = b.
+// outerPair2AVX512 computes the same as outerRow for element i and for i+stride.
 //
 //go:noescape
-func outerSymmetricRow1AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int)
+func outerPair2AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
+
+// outerRow1AVX512 computes vecs vectors of the directed Outer from element i on, for 1 planes of p = a and v = b, ddiag if diagonal.
+//
+//go:noescape
+func outerRow1AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, edges *int, offsets *int, taps int, vecs int, plane int, diagonal bool)
+
+// outerPair1AVX512 computes the same as outerRow for element i and for i+stride.
+//
+//go:noescape
+func outerPair1AVX512(dw *float32, ddiag *float32, a *float32, b *float32, scale float32, i int, taps *int, rounds *int, vecs int, plane int, stride int, diagonal bool)
 
 // distanceRow12AVX512 computes vecs vectors of Distance from element i on, for 12 planes, on top of what dst holds if more.
 //

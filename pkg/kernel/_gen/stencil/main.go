@@ -28,11 +28,11 @@ var pairShapes = map[string][]shape{
 	"AVX512": {{12, 1}, {9, 1}, {6, 1}, {4, 2}, {3, 2}, {2, 4}, {1, 4}},
 }
 
-// outerPlanes are the groups of planes of Outer. The symmetric form keeps two
-// vectors of each plane in registers, so AVX2 stops at 6.
+// outerPlanes are the groups of planes of Outer, two rows of which are kept in
+// registers.
 var outerPlanes = map[string][]int{
 	"AVX2":   {6, 5, 4, 3, 2, 1},
-	"AVX512": {9, 6, 5, 4, 3, 2, 1},
+	"AVX512": {12, 9, 6, 5, 4, 3, 2, 1},
 }
 
 // distancePlanes are the groups of planes of Distance, kept in registers.
@@ -197,11 +197,59 @@ func apply(v isa.ISA, planes, vectors int) {
 	countdown(v, vectors, block)
 }
 
-// applyPair is apply for two rows. Its tap list has three ints for each tap of
-// either row, by ascending offset: the offset from the pixel of the first row,
-// and the edges' offsets from that pixel for the first and the second row. The
-// taps come in rounds of three counts: so many of the first row alone, of both,
-// of the second row alone. A negative count ends the rounds.
+// rowEdge is where the tap list of two rows holds the edge's offset for one.
+type rowEdge struct {
+	row int
+	at  Mem
+}
+
+func (e rowEdge) load() reg.GPVirtual {
+	r := GP64()
+	MOVQ(e.at, r)
+	return r
+}
+
+// eachPair is the loop over the taps of two rows. Parameter taps has three ints
+// for each tap of either row: the offset from the pixel of the first row, and the
+// edges' offsets from that pixel for the first and the second row. The taps come
+// in rounds of three counts, parameter rounds: so many of the first row alone, of
+// both, of the second row alone. A negative count ends the rounds. body gets the
+// address of the neighbour of x and the rows it is a neighbour for.
+func eachPair(x reg.GPVirtual, body func(offset reg.GPVirtual, edges []rowEdge)) {
+	tap, round := loadParam("taps"), loadParam("rounds")
+	next, done := isa.NewLabel("round"), isa.NewLabel("rounds")
+	Label(next)
+	for kind := range 3 {
+		count := GP64()
+		loop, skip := isa.NewLabel("tap"), isa.NewLabel("skip")
+		MOVQ(Mem{Base: round, Disp: 8 * kind}, count)
+		TESTQ(count, count)
+		if kind == 0 {
+			JL(LabelRef(done))
+		}
+		JZ(LabelRef(skip))
+		Label(loop)
+		offset := GP64()
+		MOVQ(Mem{Base: tap}, offset)
+		LEAQ(Mem{Base: x, Index: offset, Scale: 4}, offset)
+		var edges []rowEdge
+		for row := range 2 {
+			if kind == 1 || kind == 2*row {
+				edges = append(edges, rowEdge{row, Mem{Base: tap, Disp: 8 + 8*row}})
+			}
+		}
+		body(offset, edges)
+		ADDQ(I8(24), tap)
+		DECQ(count)
+		JNZ(LabelRef(loop))
+		Label(skip)
+	}
+	ADDQ(I8(24), round)
+	JMP(LabelRef(next))
+	Label(done)
+}
+
+// applyPair is apply for two rows.
 func applyPair(v isa.ISA, planes, vectors int) {
 	name := fmt.Sprintf("applyPair%d%s", planes, v.Suffix)
 	TEXT(name, attr.NOSPLIT|attr.NOFRAME,
@@ -236,56 +284,28 @@ func applyPair(v isa.ISA, planes, vectors int) {
 				}
 			}
 		}
-		tap, round := loadParam("taps"), loadParam("rounds")
-		next, done := isa.NewLabel("round"), isa.NewLabel("rounds")
-		Label(next)
-		for kind := range 3 {
-			count := GP64()
-			loop, skip := isa.NewLabel("tap"), isa.NewLabel("skip")
-			MOVQ(Mem{Base: round, Disp: 8 * kind}, count)
-			TESTQ(count, count)
-			if kind == 0 {
-				JL(LabelRef(done))
-			}
-			JZ(LabelRef(skip))
-			Label(loop)
-			offset := GP64()
-			MOVQ(Mem{Base: tap}, offset)
-			LEAQ(Mem{Base: x, Index: offset, Scale: 4}, offset)
-			var rows []int
-			var e [2][]reg.VecVirtual
-			for row := range 2 {
-				if kind == 1 || kind == 2*row {
-					rows = append(rows, row)
-					edge := GP64()
-					MOVQ(Mem{Base: tap, Disp: 8 + 8*row}, edge)
-					e[row] = v.Vecs(vectors)
-					for j := range vectors {
-						v.Load(Mem{Base: w, Index: edge, Scale: 4, Disp: j * v.Bytes()}, e[row][j])
-					}
+		eachPair(x, func(offset reg.GPVirtual, edges []rowEdge) {
+			e := make([][]reg.VecVirtual, len(edges))
+			for k, edge := range edges {
+				e[k] = v.Vecs(vectors)
+				for j := range vectors {
+					v.Load(Mem{Base: w, Index: edge.load(), Scale: 4, Disp: j * v.Bytes()}, e[k][j])
 				}
 			}
 			for p := range planes {
 				for j := range vectors {
 					neighbour := Op(s.at(offset, p, j*v.Bytes()))
-					if len(rows) > 1 {
+					if len(edges) > 1 {
 						r := v.Vec()
 						VMOVUPS(neighbour, r)
 						neighbour = r
 					}
-					for _, row := range rows {
-						VFNMADD231PS(neighbour, e[row][j], acc[row][p*vectors+j])
+					for k, edge := range edges {
+						VFNMADD231PS(neighbour, e[k][j], acc[edge.row][p*vectors+j])
 					}
 				}
 			}
-			ADDQ(I8(24), tap)
-			DECQ(count)
-			JNZ(LabelRef(loop))
-			Label(skip)
-		}
-		ADDQ(I8(24), round)
-		JMP(LabelRef(next))
-		Label(done)
+		})
 		for row := range 2 {
 			dst := element("dst")
 			if row > 0 {
@@ -329,90 +349,119 @@ func countdown(v isa.ISA, vectors int, block func(vectors int)) {
 	RET()
 }
 
-func outer(v isa.ISA, planes int, symmetric bool) {
-	name := fmt.Sprintf("outerRow%d%s", planes, v.Suffix)
-	what := "directed"
-	if symmetric {
-		name, what = fmt.Sprintf("outerSymmetricRow%d%s", planes, v.Suffix), "symmetric"
+// outer adds the gradient of one direction, from the sums over planes of
+// a[i]*b[i+offset]; with diagonal also that of diag. With pair it does so for two
+// rows, which share the neighbours of b they load.
+func outer(v isa.ISA, planes int, pair bool) {
+	name, rows := fmt.Sprintf("outerRow%d%s", planes, v.Suffix), 1
+	what := fmt.Sprintf("vecs vectors of the directed Outer from element i on, for %d planes of p = a and v = b, ddiag if diagonal.", planes)
+	list := "edges, offsets *int, taps, vecs, plane int"
+	if pair {
+		name, rows = fmt.Sprintf("outerPair%d%s", planes, v.Suffix), 2
+		what = "the same as outerRow for element i and for i+stride."
+		list = "taps, rounds *int, vecs, plane, stride int"
 	}
-	TEXT(name, attr.NOSPLIT|attr.NOFRAME, "func(dw, ddiag, a, b *float32, scale float32, i int, edges, offsets *int, taps, vecs, plane int)")
+	TEXT(name, attr.NOSPLIT|attr.NOFRAME, "func(dw, ddiag, a, b *float32, scale float32, i int, "+list+", diagonal bool)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s computes vecs vectors of the %s Outer from element i on, for %d planes of p = a and v = b.", name, what, planes))
+	Doc(name + " computes " + what)
 	i := loadBytes("i")
-	dw, a, b := loadParam("dw"), loadParam("a"), loadParam("b")
-	ADDQ(i, dw)
-	ADDQ(i, a)
-	ADDQ(i, b)
 	MOVQ(i, slot("i"))
+	dw, b := loadParam("dw"), loadParam("b")
+	ADDQ(i, dw)
+	ADDQ(i, b)
+	if pair {
+		stride := loadBytes("stride")
+		MOVQ(stride, slot("stride"))
+	}
 	plane := loadBytes("plane")
 	s := newStrides(plane, planes)
-	taps := newTaps()
+	var taps tapList
+	if !pair {
+		taps = newTaps()
+	}
 	var scale reg.VecVirtual
 	if v.Wide {
 		scale = v.Vec()
 		VBROADCASTSS(slot("scale"), scale)
 	}
-	scaled := func() reg.VecVirtual {
-		if v.Wide {
-			return scale
+	// update does m += scale*sum, or -=, as op says.
+	update := func(op func(ops ...Op), sum reg.VecVirtual, m Mem) {
+		f, old := scale, v.Vec()
+		if !v.Wide {
+			f = v.Vec()
+			VBROADCASTSS(slot("scale"), f)
 		}
-		r := v.Vec()
-		VBROADCASTSS(slot("scale"), r)
-		return r
+		v.Load(m, old)
+		op(sum, f, old)
+		v.Store(old, m)
 	}
 
 	countdown(v, 1, func(int) {
-		pa := v.Vecs(planes)
-		var vb []reg.VecVirtual
-		sum := v.Vec()
-		for q := range planes {
-			v.Load(s.at(a, q, 0), pa[q])
-		}
-		if symmetric {
-			vb = v.Vecs(planes)
+		centre := make([][]reg.VecVirtual, rows)
+		for row := range rows {
+			centre[row] = v.Vecs(planes)
+			a := element("a")
+			if row > 0 {
+				ADDQ(slot("stride"), a)
+			}
 			for q := range planes {
-				v.Load(s.at(b, q, 0), vb[q])
-			}
-			VMULPS(pa[0], vb[0], sum)
-			for q := 1; q < planes; q++ {
-				VFMADD231PS(pa[q], vb[q], sum)
-			}
-		} else {
-			VMULPS(s.at(b, 0, 0), pa[0], sum)
-			for q := 1; q < planes; q++ {
-				VFMADD231PS(s.at(b, q, 0), pa[q], sum)
+				v.Load(s.at(a, q, 0), centre[row][q])
 			}
 		}
-		f, old := scaled(), v.Vec()
-		ddiag := element("ddiag")
-		v.Load(Mem{Base: ddiag}, old)
-		VFMADD231PS(sum, f, old)
-		v.Store(old, Mem{Base: ddiag})
-		taps.each(func(edge, offset reg.GPVirtual) {
-			sum := v.Vec()
-			SHLQ(U8(2), offset)
-			at := GP64()
-			LEAQ(Mem{Base: b, Index: offset, Scale: 1}, at)
-			VMULPS(s.at(at, 0, 0), pa[0], sum)
+		skip := isa.NewLabel("skip")
+		CMPB(slot("diagonal"), I8(0))
+		JE(LabelRef(skip))
+		for row := range rows {
+			at, ddiag, sum := b, element("ddiag"), v.Vec()
+			if row > 0 {
+				ADDQ(slot("stride"), ddiag)
+				at = GP64()
+				MOVQ(b, at)
+				ADDQ(slot("stride"), at)
+			}
+			VMULPS(s.at(at, 0, 0), centre[row][0], sum)
 			for q := 1; q < planes; q++ {
-				VFMADD231PS(s.at(at, q, 0), pa[q], sum)
+				VFMADD231PS(s.at(at, q, 0), centre[row][q], sum)
 			}
-			if symmetric {
-				other := v.Vec()
-				ADDQ(a, offset)
-				VMULPS(s.at(offset, 0, 0), vb[0], other)
-				for q := 1; q < planes; q++ {
-					VFMADD231PS(s.at(offset, q, 0), vb[q], other)
+			update(VFMADD231PS, sum, Mem{Base: ddiag})
+		}
+		Label(skip)
+		tap := func(offset reg.GPVirtual, rows []int, weight func(k int) Mem) {
+			sums := v.Vecs(len(rows))
+			for q := range planes {
+				neighbour := Op(s.at(offset, q, 0))
+				if len(rows) > 1 {
+					r := v.Vec()
+					VMOVUPS(neighbour, r)
+					neighbour = r
 				}
-				VADDPS(other, sum, sum)
+				for k, row := range rows {
+					if q == 0 {
+						VMULPS(neighbour, centre[row][q], sums[k])
+					} else {
+						VFMADD231PS(neighbour, centre[row][q], sums[k])
+					}
+				}
 			}
-			LEAQ(Mem{Base: dw, Index: edge, Scale: 4}, edge)
-			f, old := scaled(), v.Vec()
-			v.Load(Mem{Base: edge}, old)
-			VFNMADD231PS(sum, f, old)
-			v.Store(old, Mem{Base: edge})
-		})
-		for _, r := range []Op{slot("i"), dw, a, b} {
+			for k := range rows {
+				update(VFNMADD231PS, sums[k], weight(k))
+			}
+		}
+		if pair {
+			eachPair(b, func(offset reg.GPVirtual, edges []rowEdge) {
+				var rows []int
+				for _, e := range edges {
+					rows = append(rows, e.row)
+				}
+				tap(offset, rows, func(k int) Mem { return Mem{Base: dw, Index: edges[k].load(), Scale: 4} })
+			})
+		} else {
+			taps.each(func(edge, offset reg.GPVirtual) {
+				LEAQ(Mem{Base: b, Index: offset, Scale: 4}, offset)
+				tap(offset, []int{0}, func(int) Mem { return Mem{Base: dw, Index: edge, Scale: 4} })
+			})
+		}
+		for _, r := range []Op{slot("i"), dw, b} {
 			ADDQ(U32(uint32(v.Bytes())), r)
 		}
 	})
