@@ -110,8 +110,6 @@ func (r *Restorer) checkImage(img *imageio.Image, o *ImageOptions) error {
 		return fmt.Errorf("image: found %dx%d, expected at least one pixel", img.W, img.H)
 	case img.C != 1 && img.C != 3:
 		return fmt.Errorf("image: found %d channels, expected 1 or 3", img.C)
-	case int64(len(img.Pix)) != int64(img.C)*n || img.Alpha != nil && int64(len(img.Alpha)) != n:
-		return fmt.Errorf("image: found %d samples and %d of alpha, expected %d channels of %dx%d", len(img.Pix), len(img.Alpha), img.C, img.W, img.H)
 	}
 	if r.Task == data.Demosaic {
 		if o.Pattern == "" {
@@ -147,6 +145,9 @@ func (r *Restorer) checkImage(img *imageio.Image, o *ImageOptions) error {
 	if o.Mask != nil && (o.Mask.W != img.W || o.Mask.H != img.H) {
 		return fmt.Errorf("mask: found %dx%d, expected the image's %dx%d", o.Mask.W, o.Mask.H, img.W, img.H)
 	}
+	if int64(len(img.Pix)) != int64(img.C)*n || img.Alpha != nil && int64(len(img.Alpha)) != n {
+		return fmt.Errorf("image: found %d samples and %d of alpha, expected %d channels of %dx%d", len(img.Pix), len(img.Alpha), img.C, img.W, img.H)
+	}
 	return nil
 }
 
@@ -155,6 +156,9 @@ func (r *Restorer) demosaic(ctx context.Context, img *imageio.Image, o ImageOpti
 	mosaic, ok := plane(img)
 	if !ok {
 		return nil, fmt.Errorf("mosaic: found a colour image, expected one channel")
+	}
+	if img.H < 2 || img.W < 2 {
+		return nil, fmt.Errorf("mosaic: found %dx%d, expected at least 2x2, one cell of the pattern", img.W, img.H)
 	}
 	mask, err := data.BayerMask(o.Pattern, 3, img.H, img.W)
 	if err != nil {
@@ -169,9 +173,6 @@ func (r *Restorer) demosaic(ctx context.Context, img *imageio.Image, o ImageOpti
 				y[i] = v
 			}
 		}
-	}
-	if img.H < 2 || img.W < 2 {
-		return nil, fmt.Errorf("mosaic: found %dx%d, expected at least 2x2, one cell of the pattern", img.W, img.H)
 	}
 	head := header(img)
 	mosaic, mask, img = nil, nil, nil // let go of before the restoration

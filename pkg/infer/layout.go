@@ -72,10 +72,16 @@ func (l layout) pixels() int { return l.y.window * l.x.window }
 // rounds returns how many tiles the busiest of the workers computes.
 func (l layout) rounds(workers int) int { return (l.tiles() + workers - 1) / workers }
 
+// cost estimates the time of a layout in pixels computed by the busiest of the
+// workers. The first window of each counts for more: its memory is new. So do
+// all windows a little, lest an image be cut to pieces for nothing.
+func (l layout) cost(workers int) int {
+	return l.rounds(workers)*(l.pixels()+2048) + l.pixels()/2
+}
+
 // bestLayout returns the layout that takes the least time for the given number
 // of workers among those whose windows have at most maxPixels pixels; where
 // even the smallest tiles have larger windows, the one of the smallest windows.
-// Time is counted in window pixels of the busiest worker.
 func bestLayout(h, w, reach, align, workers, maxPixels int) layout {
 	ys, xs := choices(h, reach, align), choices(w, reach, align)
 	var best layout
@@ -85,7 +91,7 @@ func bestLayout(h, w, reach, align, workers, maxPixels int) layout {
 		for _, x := range xs {
 			l := layout{y, x}
 			fits := l.pixels() <= maxPixels
-			cost := l.rounds(workers) * l.pixels()
+			cost := l.cost(workers)
 			if !fits {
 				cost = l.pixels()
 			}

@@ -12,9 +12,8 @@ import (
 	G "gorgonia.org/gorgonia"
 )
 
-// shape is what a machine is built for: a block, the size of its window and the
-// number of threads inside its kernels.
-type shape struct{ block, h, w, threads int }
+// shape is what a machine is built for: a block and the size of its window.
+type shape struct{ block, h, w int }
 
 // machine is one block compiled for windows of one size: graph, tape machine
 // and the buffers it reads and writes. One goroutine at a time.
@@ -27,10 +26,11 @@ type machine struct {
 	bytes          int64 // estimate of the memory held
 }
 
-// newMachine builds block s.block of net. Parameters are read in place.
-func newMachine(net model.Network, s shape) (m *machine, err error) {
+// newMachine builds block s.block of net, whose operations take their temporary
+// memory from env. Parameters are read in place.
+func newMachine(net model.Network, env *op.Env, s shape) (m *machine, err error) {
 	c, g := net.Channels(), G.NewGraph()
-	b := nn.NewBuilder(g, op.NewEnv(s.threads), net.Params())
+	b := nn.NewBuilder(g, env, net.Params())
 	b.Inference = true
 	n := c * s.h * s.w
 	m = &machine{shape: s, x: make([]float32, n), y: make([]float32, n), mask: make([]float32, n)}
@@ -47,7 +47,7 @@ func newMachine(net model.Network, s shape) (m *machine, err error) {
 	}
 	next, nextState, err := net.Block(b, s.block, x, y, mask, state)
 	if err != nil {
-		return nil, fmt.Errorf("block %d for a window of %dx%d: %w", s.block, s.w, s.h, err)
+		return nil, fmt.Errorf("a window of %dx%d: %w", s.w, s.h, err)
 	}
 	// Values are read through copies: Gorgonia may reuse a buffer once its last
 	// reader has run.
@@ -59,8 +59,8 @@ func newMachine(net model.Network, s shape) (m *machine, err error) {
 	return m, nil
 }
 
-// run computes the block on what x, mask and state hold and returns the next
-// estimate (C,h,w) and state, valid until the next run.
+// run computes the block on what the inputs hold and returns the next estimate
+// (C,h,w) and state, valid until the next run.
 func (m *machine) run() (next, nextState []float32, err error) {
 	defer m.vm.Reset()
 	if err := m.vm.RunAll(); err != nil {
@@ -76,16 +76,30 @@ func (m *machine) run() (next, nextState []float32, err error) {
 	return next, nextState, nil
 }
 
-// machines keeps compiled blocks between tiles and between images. Those idle
-// are bounded in bytes; the ones least recently used go first.
-type machines struct {
+// lane is what one worker computes with: machines that share one Env, so that
+// their operations share temporary memory. One goroutine at a time.
+type lane struct {
+	env      *op.Env
+	machines []*machine // least recently used first
+}
+
+// bytes returns what the lane's machines hold.
+func (l *lane) bytes() int64 {
+	var n int64
+	for _, m := range l.machines {
+		n += m.bytes
+	}
+	return n
+}
+
+// lanes keeps the lanes that no restoration is using.
+type lanes struct {
 	net model.Network
 
-	mu      sync.Mutex
-	idle    []*machine // least recently used first
-	held    int64      // bytes of those idle
-	busy    int64      // bytes of those lent out
-	dropped int64      // bytes given up since the last collection
+	mu   sync.Mutex
+	idle []*lane // least recently used first
+
+	garbage atomic.Int64 // bytes given up since the last collection
 
 	once     sync.Once
 	known    atomic.Bool
@@ -93,86 +107,97 @@ type machines struct {
 	err      error
 }
 
-// get lends a machine for s, compiled anew if none is idle; others are given up
-// so that all together hold at most limit bytes, if that is possible.
-func (p *machines) get(s shape, limit int64) (*machine, error) {
+// maxIdle bounds what lanes hold while nothing is being restored, in bytes.
+const maxIdle = 384 << 20
+
+// lend returns n lanes, idle ones first.
+func (p *lanes) lend(n int) []*lane {
 	p.mu.Lock()
-	for i := len(p.idle) - 1; i >= 0; i-- {
-		if m := p.idle[i]; m.shape == s {
-			p.idle = append(p.idle[:i], p.idle[i+1:]...)
-			p.held -= m.bytes
-			p.busy += m.bytes
-			p.mu.Unlock()
+	defer p.mu.Unlock()
+	k := max(len(p.idle)-n, 0)
+	ls := append([]*lane(nil), p.idle[k:]...)
+	clear(p.idle[k:])
+	p.idle = p.idle[:k]
+	for len(ls) < n {
+		ls = append(ls, &lane{env: op.NewEnv(1)})
+	}
+	return ls
+}
+
+// takeBack makes lanes idle; those beyond maxIdle are dropped.
+func (p *lanes) takeBack(ls []*lane) {
+	p.mu.Lock()
+	p.idle = append(p.idle, ls...)
+	var held int64
+	keep := len(p.idle)
+	for keep > 0 {
+		if held += p.idle[keep-1].bytes(); held > maxIdle {
+			break
+		}
+		keep--
+	}
+	var dropped int64
+	for i := range keep {
+		dropped += p.idle[i].bytes()
+	}
+	n := copy(p.idle, p.idle[keep:])
+	clear(p.idle[n:])
+	p.idle = p.idle[:n]
+	p.mu.Unlock()
+	p.giveUp(dropped)
+}
+
+// machine returns the lane's machine for s, compiled anew if it has none; then
+// others are dropped, as far as needed for the lane to hold at most limit bytes.
+func (p *lanes) machine(l *lane, s shape, limit int64) (*machine, error) {
+	for i, m := range l.machines {
+		if m.shape == s {
+			l.machines = append(append(l.machines[:i], l.machines[i+1:]...), m)
 			return m, nil
 		}
 	}
-	p.mu.Unlock()
 	perPixel, err := p.perPixel(s.h * s.w)
 	if err != nil {
 		return nil, err
 	}
 	bytes := int64(perPixel * float64(s.h*s.w))
-	p.mu.Lock()
-	p.busy += bytes
-	p.mu.Unlock()
-	p.trim(limit)
-	m, err := newMachine(p.net, s)
+	var dropped int64
+	for len(l.machines) > 0 && l.bytes()+bytes > limit {
+		dropped += l.machines[0].bytes
+		l.machines[0] = nil
+		l.machines = l.machines[1:]
+	}
+	p.giveUp(dropped)
+	m, err := newMachine(p.net, l.env, s)
 	if err != nil {
-		p.mu.Lock()
-		p.busy -= bytes
-		p.mu.Unlock()
 		return nil, err
 	}
 	m.bytes = bytes
+	l.machines = append(l.machines, m)
 	return m, nil
 }
 
-// put takes a machine back, to be lent again while all hold at most limit bytes.
-func (p *machines) put(m *machine, limit int64) {
-	p.mu.Lock()
-	p.busy -= m.bytes
-	p.held += m.bytes
-	p.idle = append(p.idle, m)
-	p.mu.Unlock()
-	p.trim(min(limit, maxIdle))
-}
+// collectBytes is how much garbage is left to the collector's own judgement. It
+// lets garbage grow to the size of what lives, which beside the planes of a
+// large photograph is a gigabyte.
+const collectBytes = 64 << 20
 
-// maxIdle bounds what machines hold while nothing is being restored.
-const maxIdle = 384 << 20
-
-// trim drops idle machines until all hold at most limit bytes or none is idle.
-func (p *machines) trim(limit int64) {
-	p.mu.Lock()
-	k := 0
-	for ; k < len(p.idle) && p.held+p.busy > limit; k++ {
-		p.held -= p.idle[k].bytes
-		p.dropped += p.idle[k].bytes
-		p.idle[k] = nil
-	}
-	p.idle = append(p.idle[:0], p.idle[k:]...)
-	collect := p.dropped >= collectBytes
-	if collect {
-		p.dropped = 0
-	}
-	p.mu.Unlock()
-	if collect {
-		// The collector lets garbage grow to the size of what lives, which
-		// beside the planes of a large photograph is a gigabyte.
+// giveUp counts bytes that became garbage, and collects them when they are many.
+func (p *lanes) giveUp(bytes int64) {
+	if bytes > 0 && p.garbage.Add(bytes) >= collectBytes {
+		p.garbage.Store(0)
 		runtime.GC()
 	}
 }
 
-// collectBytes is how much garbage is allowed before it is collected.
-const collectBytes = 64 << 20
-
 const (
-	calibration    = 96   // side of the window that memory is measured on
+	calibration    = 128  // side of the window that memory is measured on
 	assumePerPixel = 2048 // bytes a pixel assumed for windows no larger than that
 )
 
 // perPixel returns the bytes a machine holds for each pixel of a window. While
 // only small images are restored it is not worth a measurement.
-func (p *machines) perPixel(pixels int) (float64, error) {
+func (p *lanes) perPixel(pixels int) (float64, error) {
 	if pixels <= calibration*calibration && !p.known.Load() {
 		return assumePerPixel, nil
 	}
@@ -187,11 +212,21 @@ func (p *machines) perPixel(pixels int) (float64, error) {
 // running the hungriest block allocates, which is what it goes on to hold, since
 // operations keep their buffers.
 func measure(net model.Network) (float64, error) {
+	type kind struct{ reach, in, out int } // blocks that are alike take as much
+	seen := map[kind]bool{}
 	var most uint64
+	in := 0
 	for t := range net.Blocks() {
+		out, _ := net.State(t)
+		k := kind{net.Reach(t), in, out}
+		in = out
+		if seen[k] {
+			continue
+		}
+		seen[k] = true
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		m, err := newMachine(net, shape{t, calibration, calibration, 1})
+		m, err := newMachine(net, op.NewEnv(1), shape{t, calibration, calibration})
 		if err != nil {
 			return 0, err
 		}

@@ -19,10 +19,6 @@ type Network struct {
 	engine  *engine
 }
 
-// taskKey is the entry of a weight file's metadata that holds, as JSON, the
-// degradation the network was trained to undo.
-const taskKey = "unrollnet.task"
-
 // Open returns the network called nameOrPath: the name of an embedded one (see
 // weights.Names) or the path of a safetensors file, which describes itself. A
 // name that is neither gives a *NotFoundError; a file that is damaged or holds
@@ -53,15 +49,15 @@ func fromFile(name string, f *checkpoint.File) (*Network, error) {
 		return nil, err
 	}
 	var d data.Degradation
-	text, ok := f.Metadata[taskKey]
+	text, ok := f.Metadata[model.MetaTask]
 	if !ok {
-		return nil, fmt.Errorf("%s: no metadata %q, expected the degradation the network was trained on", name, taskKey)
+		return nil, fmt.Errorf("%s: no metadata %q, expected the degradation the network was trained on", name, model.MetaTask)
 	}
 	if err := json.Unmarshal([]byte(text), &d); err != nil {
-		return nil, fmt.Errorf("%s: metadata %q: %w", name, taskKey, err)
+		return nil, fmt.Errorf("%s: metadata %q: %w", name, model.MetaTask, err)
 	}
 	if err := d.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: metadata %q: %w", name, taskKey, err)
+		return nil, fmt.Errorf("%s: metadata %q: %w", name, model.MetaTask, err)
 	}
 	return New(name, net, d), nil
 }
@@ -70,7 +66,7 @@ func fromFile(name string, f *checkpoint.File) (*Network, error) {
 // undoes. The parameters are read in place: they may be changed between
 // restorations, as training does, not during one.
 func New(name string, net model.Network, trained data.Degradation) *Network {
-	return &Network{name: name, net: net, trained: trained, engine: &engine{net: net, cache: machines{net: net}}}
+	return &Network{name: name, net: net, trained: trained, engine: &engine{net: net, cache: lanes{net: net}}}
 }
 
 // Name returns the name or path the network was opened by.
