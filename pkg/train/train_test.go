@@ -188,6 +188,32 @@ func TestSameBitsForAnyNumberOfWorkers(t *testing.T) {
 	}
 }
 
+// TestSameBitsOfARealNetwork does the same for the smallest uGLR, both with
+// replicas (more micro-batches than threads) and with threads inside the
+// kernels (one micro-batch).
+func TestSameBitsOfARealNetwork(t *testing.T) {
+	for _, micro := range []int{1, 4} {
+		var want [3]string
+		for i, n := range []int{1, 2, 8} {
+			cfg := experiment(3)
+			cfg.Train.Batch, cfg.Train.MicroBatch, cfg.Train.Workers = 4, micro, n
+			cfg.Data.Patch = 32
+			p, err := build(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			mustRun(t, cfg, Options{RunDir: dir}, p)
+			got := digests(t, dir)
+			if i == 0 {
+				want = got
+			} else if got != want {
+				t.Errorf("micro-batches of %d, %d workers: tensors %v, expected those of one worker %v", micro, n, got, want)
+			}
+		}
+	}
+}
+
 func TestGradientIsTheOrderedMeanOfMicroBatches(t *testing.T) {
 	cfg := experiment(1)
 	p := tinyParts(t, cfg)
