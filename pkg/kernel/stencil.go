@@ -117,56 +117,76 @@ func (s *Stencil) check(name string, n, planes int, edge, neighbours bool) {
 }
 
 func applyGeneric[T Float](s *Stencil, dst, diag, w, x []T, planes int) {
+	n := s.Padded
 	for p := range planes {
-		xp, dp := x[p*s.PlaneLen:], dst[p*s.PlaneLen:]
 		for r := range s.Rows {
-			for c := range s.Padded {
-				i := s.Base + r*s.Stride + c
-				sum := diag[i] * xp[i]
-				for t, o := range s.Offset {
-					sum -= w[s.Edge[t]+i] * xp[i+o]
+			i := s.Base + r*s.Stride
+			a := p*s.PlaneLen + i
+			d := dst[a:][:n]
+			for c, v := range x[a:][:n] {
+				d[c] = diag[i+c] * v
+			}
+			for t, o := range s.Offset {
+				e, v := w[s.Edge[t]+i:][:n], x[a+o:][:n]
+				for c := range d {
+					d[c] -= e[c] * v[c]
 				}
-				dp[i] = sum
 			}
 		}
 	}
 }
 
 func outerGeneric[T Float](s *Stencil, dw, ddiag, p, v []T, planes int, scale T, symmetric bool) {
+	var sums [genericBlock]T
 	for r := range s.Rows {
-		for c := range s.Padded {
+		for c := 0; c < s.Padded; c += genericBlock {
 			i := s.Base + r*s.Stride + c
-			var sum T
+			sum := sums[:min(genericBlock, s.Padded-c)]
+			clear(sum)
 			for q := range planes {
-				sum += p[q*s.PlaneLen+i] * v[q*s.PlaneLen+i]
+				addProducts(sum, p[q*s.PlaneLen+i:], v[q*s.PlaneLen+i:])
 			}
-			ddiag[i] += scale * sum
+			for k, g := range sum {
+				ddiag[i+k] += scale * g
+			}
 			for t, o := range s.Offset {
-				var sum T
+				clear(sum)
 				for q := range planes {
 					a := q*s.PlaneLen + i
-					sum += p[a] * v[a+o]
+					addProducts(sum, p[a:], v[a+o:])
 					if symmetric {
-						sum += p[a+o] * v[a]
+						addProducts(sum, p[a+o:], v[a:])
 					}
 				}
-				dw[s.Edge[t]+i] -= scale * sum
+				d := dw[s.Edge[t]+i:][:len(sum)]
+				for k, g := range sum {
+					d[k] -= scale * g
+				}
 			}
 		}
 	}
 }
 
+func addProducts[T Float](sum, a, b []T) {
+	a, b = a[:len(sum)], b[:len(sum)]
+	for k := range sum {
+		sum[k] += a[k] * b[k]
+	}
+}
+
 func distanceGeneric[T Float](s *Stencil, dst, g []T, planes int) {
+	n := s.Padded
 	for r := range s.Rows {
-		for c := range s.Padded {
-			i := s.Base + r*s.Stride + c
-			for t, o := range s.Offset {
-				var sum T
-				for d := range planes {
-					diff := g[d*s.PlaneLen+i] - g[d*s.PlaneLen+i+o]
-					sum += diff * diff
+		i := s.Base + r*s.Stride
+		for t, o := range s.Offset {
+			sum := dst[s.Edge[t]+i:][:n]
+			clear(sum)
+			for d := range planes {
+				a, b := g[d*s.PlaneLen+i:][:n], g[d*s.PlaneLen+i+o:][:n]
+				for c := range sum {
+					diff := a[c] - b[c]
+					sum[c] += diff * diff
 				}
-				dst[s.Edge[t]+i] = sum
 			}
 		}
 	}

@@ -157,13 +157,22 @@ func ReLUGrad[T Float](dx, y, dy []T) {
 	reluGradGeneric(dx, y, dy)
 }
 
+// genericBlock is how many elements the generic loops sum at a time, in an array
+// on the stack: the loop over terms can then be the outer one.
+const genericBlock = 64
+
 func linearCombinationGeneric[T Float](dst []T, coef []T, src [][]T) {
-	for i := range dst {
-		var s T
+	var sums [genericBlock]T
+	for lo := 0; lo < len(dst); lo += genericBlock {
+		sum := sums[:min(genericBlock, len(dst)-lo)]
+		clear(sum)
 		for j, c := range coef {
-			s += c * src[j][i]
+			a := src[j][lo:][:len(sum)]
+			for i := range sum {
+				sum[i] += c * a[i]
+			}
 		}
-		dst[i] = s
+		copy(dst[lo:], sum)
 	}
 }
 

@@ -418,8 +418,7 @@ func linearCombination(v isa.ISA) {
 const block = 64
 
 // reduction writes a sum over n elements of terms added to one of four float32
-// accumulators by add, in blocks, and of blocks in float64. first is the slice
-// whose length counts.
+// accumulators by add, in blocks, and of blocks in float64.
 func reduction(v isa.ISA, n reg.Register, add func(p place, acc vec)) {
 	wide := []vec{v.Zero(), v.Zero()}
 	acc := v.Vecs(4)
@@ -545,7 +544,7 @@ func across(v isa.ISA, r vec, op func(src, a, dst Op)) vec {
 func addOp(src, a, dst Op) { VADDPS(src, a, dst) }
 func maxOp(src, a, dst Op) { VMAXPS(src, a, dst) }
 
-// rows is the loop over rows of cols elements of the slices at bases, which it
+// rowsLoop is the loop over rows of cols elements of the slices at bases, which it
 // moves along.
 func rowsLoop(bases []reg.Register, cols reg.Register, body func()) {
 	rows := pointer("rows")
