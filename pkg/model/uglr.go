@@ -117,8 +117,9 @@ func (n *uglr) addBlock(t int, rng *rand.Rand) {
 		coefficient("color", func(i int) float32 { return start[i%9] }, c.Heads, 3, 3)
 	}
 	if *c.Slope {
-		start := [2]float32{-.5, .5}
-		coefficient("slope", func(i int) float32 { return start[i%2] }, c.Heads, 2)
+		// Heads begin as two kinds, one after slopes and one after values.
+		start := [4]float32{-.5, .5, .5, -1.5}
+		coefficient("slope", func(i int) float32 { return start[i%4] }, c.Heads, 2)
 	}
 	if c.Mixing == "average" {
 		coefficient("mix", nn.Constant(1/float32(c.Heads)), c.Heads)
