@@ -63,7 +63,7 @@ func preset(name string) (Config, bool) {
 	case "default":
 		return Config{
 			Channels: 3, Blocks: 4, Heads: 2, FeatureDim: 12, Window: 5, CGLayers: 1, CGSteps: 8,
-			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 2, Carry: ptr(false), Detail: ptr(16), Color: ptr(10.)},
+			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 2, Carry: ptr(false), Detail: ptr(12), Color: ptr(10.)},
 			Normalization: "softmax_symmetric", DistanceClip: 11.5, DistanceLimit: "soft", Color: "coupled",
 			Slope: ptr(true), MaskInput: ptr(true), BlockSkip: ptr(false), Mixing: "pixel", Consistency: "hard",
 		}, true
