@@ -8,14 +8,26 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/unrollnet/unrollnet/pkg/model"
 	"go.yaml.in/yaml/v3"
 )
 
 // Print writes an experiment as commented YAML: every key, with what it means
 // and its legal values beside it. Reading the text again gives the experiment.
 func Print(w io.Writer, e Experiment) error {
+	return write(w, reflect.ValueOf(e), "", 0)
+}
+
+// PrintModel writes a resolved model section alone, indented as in an
+// experiment.
+func PrintModel(w io.Writer, c model.Config) error {
+	return write(w, reflect.ValueOf(c), "model", 1)
+}
+
+// write lays out a section with its comments in one column.
+func write(w io.Writer, v reflect.Value, key string, depth int) error {
 	var lines []printed
-	if err := lay(&lines, reflect.ValueOf(e), "", 0); err != nil {
+	if err := lay(&lines, v, key, depth); err != nil {
 		return err
 	}
 	width := 0

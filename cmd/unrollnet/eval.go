@@ -1,0 +1,401 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"github.com/unrollnet/unrollnet/pkg/config"
+	"github.com/unrollnet/unrollnet/pkg/data"
+	"github.com/unrollnet/unrollnet/pkg/infer"
+	"github.com/unrollnet/unrollnet/pkg/metric"
+	"github.com/unrollnet/unrollnet/pkg/task"
+)
+
+// degradeFlags are the flags that say how a complete image is degraded, shared
+// by eval and interpolate --simulate.
+type degradeFlags struct {
+	task    string
+	pattern string
+	scale   int
+	missing float64
+	shape   string
+	noise   float64
+	seed    uint64
+}
+
+func (d *degradeFlags) register(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&d.task, "task", "", "demosaic | scale | fill")
+	f.StringVar(&d.pattern, "pattern", "", "Bayer pattern: rggb | bggr | grbg | gbrg (default rggb)")
+	f.IntVar(&d.scale, "scale", 0, "2 | 3 | 4: how many times larger (default 2)")
+	f.Float64Var(&d.missing, "missing", 0, "fill: share of pixels taken away, such as 0.8")
+	f.StringVar(&d.shape, "missing-shape", "", "fill: random (single pixels) | block (squares)")
+	f.Float64Var(&d.noise, "noise", 0, "sigma of Gaussian noise put on the samples, in 8-bit units")
+	f.Uint64Var(&d.seed, "seed", 1, "of the missing pixels and the noise")
+	complete(c, "task", func() []string { return infer.Tasks })
+	complete(c, "pattern", data.Patterns)
+	complete(c, "scale", func() []string { return []string{"2", "3", "4"} })
+	complete(c, "missing-shape", func() []string { return []string{"random", "block"} })
+}
+
+// degradation returns what the flags ask for, with the defaults of the task.
+func (d *degradeFlags) degradation(taskName string) (data.Degradation, error) {
+	out := data.Degradation{Task: taskName, Pattern: strings.ToLower(d.pattern), Scale: d.scale, Missing: d.missing, Shape: d.shape, Noise: d.noise}
+	if taskName == data.Fill && out.Missing == 0 {
+		out.Missing = defaultMissing
+	}
+	out, err := out.Resolved()
+	if err != nil {
+		return out, usagef("--%s", strings.Replace(strings.TrimPrefix(err.Error(), "data.degradation."), "shape:", "missing-shape:", 1))
+	}
+	return out, nil
+}
+
+// defaultMissing is the share of pixels taken away unless told otherwise.
+const defaultMissing = 0.8
+
+// check looks at the words among the flags.
+func (d *degradeFlags) check() error {
+	if d.task != "" {
+		if err := word("task", d.task, infer.Tasks); err != nil {
+			return err
+		}
+	}
+	if d.pattern != "" {
+		if err := word("pattern", strings.ToLower(d.pattern), data.Patterns()); err != nil {
+			return err
+		}
+	}
+	if d.scale != 0 && (d.scale < 2 || d.scale > 4) {
+		return usagef("--scale: found %d, expected 2, 3 or 4", d.scale)
+	}
+	if d.missing != 0 && !(d.missing > 0 && d.missing < 1) {
+		return usagef("--missing: found %v, expected a share between 0 and 1, such as 0.8", d.missing)
+	}
+	return nil
+}
+
+// evaluation is what eval measures.
+type evaluation struct {
+	models    []string
+	dir       string
+	images    data.Dataset
+	deg       data.Degradation
+	protocols []metric.Protocol
+	channels  int
+	opt       task.Options
+	tile      int
+	perImage  bool
+	asJSON    bool
+}
+
+func newEval(a *app) *cobra.Command {
+	var (
+		flags     degradeFlags
+		models    []string
+		weights   []string
+		dir       string
+		protocols []string
+		channels  int
+		limit     int
+		jobs      int
+		tile      int
+		sets      []string
+		perImage  bool
+		asJSON    bool
+	)
+	c := &cobra.Command{
+		Use:   "eval [CONFIG]",
+		Short: "Measure networks and classical methods on a folder of images",
+		Long: `Degrade complete images, restore them with one model or several, and compare with
+the originals: one table, or with --json one object per model. Models are embedded
+networks by name, weight files by path, and the classical methods (see models list).
+
+With an experiment file its degradation and validation images are used; with flags
+alone, --task and --data say what is measured. Protocols, means of per-image values:
+
+  rgb        PSNR of the MSE over all channels and pixels, 8-bit rounded, no crop
+  cpsnr-b10  the same with 10 border pixels left out
+  y          luma of studio-range YCbCr, border crop = scale
+
+Scaling is measured on the luma alone (one channel), the others in colour, unless
+--channels says otherwise.`,
+		Example: "  unrollnet eval --task demosaic --model uglr-demosaic,malvar,menon --data data/kodak\n" +
+			"  unrollnet eval configs/uglr-demosaic.yaml --weights runs/uglr-demosaic/model.safetensors",
+		Args: argCount(0, 1, "at most one experiment file"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := flags.check(); err != nil {
+				return err
+			}
+			e := evaluation{
+				models: slices.Concat(models, weights), dir: dir, channels: channels, tile: tile, perImage: perImage, asJSON: asJSON,
+				opt: task.Options{Seed: flags.seed, Limit: limit, Workers: jobs, Now: a.now},
+			}
+			switch {
+			case len(e.models) == 0:
+				return usagef("eval: found no model, expected --model NAME[,NAME...] or --weights FILE")
+			case limit < 0:
+				return usagef("--limit: found %d, expected 0 (all) or more", limit)
+			case jobs < 0:
+				return usagef("--jobs: found %d, expected 0 (one per core) or more", jobs)
+			case channels != 0 && channels != 1 && channels != 3:
+				return usagef("--channels: found %d, expected 1 (luma) or 3 (colour)", channels)
+			case len(sets) > 0 && len(args) == 0:
+				return usagef("--set: found without an experiment file, expected flags such as --task")
+			}
+			for _, p := range protocols {
+				if err := word("protocol", p, metric.ProtocolNames()); err != nil {
+					return err
+				}
+			}
+			if jobs == 0 {
+				e.opt.Workers = runtime.NumCPU()
+			}
+			var err error
+			if len(args) == 1 {
+				err = e.fromConfig(cmd, args[0], sets, &flags, &protocols)
+			} else {
+				err = e.fromFlags(&flags)
+			}
+			if err != nil {
+				return err
+			}
+			if len(protocols) == 0 {
+				protocols = config.Protocols(e.deg.Task)
+			}
+			for _, p := range protocols {
+				e.protocols = append(e.protocols, metric.Protocol(p))
+			}
+			if e.channels == 0 {
+				e.channels = 3
+				if e.deg.Task == data.Scale {
+					e.channels = 1
+				}
+			}
+			return e.run(cmd.Context(), a)
+		},
+	}
+	f := c.Flags()
+	flags.register(c)
+	f.StringSliceVar(&models, "model", nil, "`NAME[,NAME...]` of networks or methods, or paths of weight files")
+	f.StringSliceVar(&weights, "weights", nil, "weight `FILE[,FILE...]`: the same as --model")
+	f.StringVar(&dir, "data", "", "`DIR` of complete images to measure on")
+	f.StringSliceVar(&protocols, "protocol", nil, "rgb | cpsnr-b10 | y (default: those of the task)")
+	f.IntVar(&channels, "channels", 0, "3: colour | 1: luma (default: 1 for scaling, else 3)")
+	f.IntVar(&limit, "limit", 0, "measure the first `N` images only")
+	f.IntVarP(&jobs, "jobs", "j", 0, "images at a time (default one per core)")
+	f.IntVar(&tile, "tile", 0, "side of tiles in pixels (default chosen)")
+	f.BoolVar(&perImage, "per-image", false, "figures of each image too")
+	f.BoolVar(&asJSON, "json", false, "print one JSON object per model")
+	setFlag(c, &sets)
+	complete(c, "model", func() []string { return infer.Names("") })
+	complete(c, "protocol", metric.ProtocolNames)
+	return c
+}
+
+// fromFlags sets degradation and images by flags alone.
+func (e *evaluation) fromFlags(flags *degradeFlags) error {
+	if e.dir == "" {
+		return usagef("eval: found no --data, expected --data DIR or an experiment file")
+	}
+	taskName := flags.task
+	if taskName == "" {
+		r, err := openRestorer("", e.models[0])
+		if err != nil {
+			return err
+		}
+		taskName = r.Task
+	}
+	var err error
+	if e.deg, err = flags.degradation(taskName); err != nil {
+		return err
+	}
+	return e.open()
+}
+
+// fromConfig sets degradation, images and protocols by an experiment; --data
+// and --protocol go before it.
+func (e *evaluation) fromConfig(cmd *cobra.Command, path string, sets []string, flags *degradeFlags, protocols *[]string) error {
+	for _, name := range []string{"task", "pattern", "scale", "missing", "missing-shape", "noise"} {
+		if cmd.Flags().Changed(name) {
+			return usagef("--%s: found beside the experiment %s, expected --set data.degradation...", name, path)
+		}
+	}
+	cfg, err := config.Load(path, sets)
+	if err != nil {
+		return err
+	}
+	e.deg = cfg.Data.Degradation
+	if len(*protocols) == 0 {
+		*protocols = cfg.Eval.Protocols
+	}
+	if e.channels == 0 {
+		e.channels = cfg.Model.Channels
+	}
+	if !cmd.Flags().Changed("seed") {
+		e.opt.Seed = cfg.Seed
+	}
+	if e.dir != "" {
+		return e.open()
+	}
+	opt := data.Options{CacheBytes: -1}
+	e.dir = cfg.Data.Val
+	if e.dir == "" {
+		e.dir = cfg.Data.Train
+		opt.Part, opt.Every, opt.Offset = data.PartVal, cfg.Data.Holdout.Every, cfg.Data.Holdout.Offset
+	}
+	if e.dir == "" {
+		return &config.Error{Where: path, Key: "data.val", Msg: `found nothing and no data.train either, expected a folder of images, or --data DIR`}
+	}
+	e.images, err = data.Open(e.dir, opt, cfg.Seed)
+	return dataError(e.dir, err)
+}
+
+func (e *evaluation) open() error {
+	var err error
+	e.images, err = data.Open(e.dir, data.Options{CacheBytes: -1}, e.opt.Seed)
+	return dataError(e.dir, err)
+}
+
+// dataError makes a folder of images that is not there a wrong command line.
+func dataError(dir string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return usagef("%s: found no such folder, expected one with images", dir)
+	}
+	if err == nil {
+		return nil
+	}
+	if st, serr := os.Stat(dir); serr == nil && !st.IsDir() {
+		return usagef("%s: found a file, expected a folder with images", dir)
+	}
+	return &rejected{err}
+}
+
+// run measures every model and prints.
+func (e *evaluation) run(ctx context.Context, a *app) error {
+	// Open all first: a wrong name should not show after an hour.
+	restorers := make([]*infer.Restorer, len(e.models))
+	for i, name := range e.models {
+		r, err := openRestorer(e.deg.Task, name)
+		if err != nil {
+			return err
+		}
+		if r.Network != nil && e.deg.Task == data.Scale {
+			if t := r.Network.Trained().Scale; t != 0 && t != e.deg.Scale {
+				return usagef("model %q: found a network for scale %d, expected one for %d", name, t, e.deg.Scale)
+			}
+		}
+		restorers[i] = r
+	}
+	progress := newProgress(a, "measuring", e.count()*len(restorers), e.asJSON)
+	var results []task.Result
+	for _, r := range restorers {
+		restore := func(y, mask []float32, c, h, w int) ([]float32, error) {
+			out, err := r.RestorePlanar(ctx, y, mask, c, h, w, infer.Options{Workers: 1, Tile: e.tile})
+			return out, restoreError(err)
+		}
+		opt := e.opt
+		opt.Channels = e.channels
+		opt.Done = func(task.Item) { progress.add() }
+		res, err := task.Evaluate(ctx, restore, e.images, e.deg, e.protocols, opt)
+		if err != nil {
+			progress.end()
+			return fmt.Errorf("%s: %w", r.Name, err)
+		}
+		res.Model, res.Data, res.Params = r.Name, e.dir, r.Params
+		if !e.perImage {
+			res.PerItem = nil
+		}
+		if e.asJSON {
+			if err := json.NewEncoder(a.out).Encode(res); err != nil {
+				return err
+			}
+		}
+		results = append(results, res)
+	}
+	progress.end()
+	if e.asJSON {
+		return nil
+	}
+	return e.table(a.out, results)
+}
+
+// count is the number of images measured.
+func (e *evaluation) count() int {
+	n := e.images.Len()
+	if e.opt.Limit > 0 {
+		n = min(n, e.opt.Limit)
+	}
+	return n
+}
+
+// table prints one row per model, and with --per-image one per image before.
+func (e *evaluation) table(w io.Writer, results []task.Result) error {
+	fmt.Fprintf(w, "%s on %s: %d images%s\n\n", describe(e.deg), e.dir, results[0].Images, map[int]string{1: ", luma", 3: ""}[e.channels])
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	ssim := "rgb"
+	if e.channels == 1 {
+		ssim = "y"
+	}
+	fmt.Fprint(tw, "MODEL\tPARAMETERS")
+	for _, p := range e.protocols {
+		fmt.Fprintf(tw, "\tPSNR %s", p)
+	}
+	fmt.Fprintf(tw, "\tSSIM %s\tS/IMAGE\n", ssim)
+	row := func(name, params string, psnr, ss map[string]task.Score, seconds float64) {
+		fmt.Fprintf(tw, "%s\t%s", name, params)
+		for _, p := range e.protocols {
+			fmt.Fprintf(tw, "\t%s", figure(float64(psnr[string(p)]), 2))
+		}
+		fmt.Fprintf(tw, "\t%s\t%.3f\n", figure(float64(ss[ssim]), 4), seconds)
+	}
+	for _, r := range results {
+		for _, it := range r.PerItem {
+			row("  "+it.Name, "", it.PSNR, it.SSIM, it.Seconds)
+		}
+		row(r.Model, fmt.Sprint(r.Params), r.PSNR, r.SSIM, r.Seconds/float64(r.Images))
+	}
+	return tw.Flush()
+}
+
+// figure formats a PSNR or SSIM; equal images have an infinite PSNR.
+func figure(v float64, digits int) string {
+	switch {
+	case math.IsInf(v, 1):
+		return "inf"
+	case math.IsNaN(v):
+		return "-"
+	}
+	return fmt.Sprintf("%.*f", digits, v)
+}
+
+// describe says what a degradation does, in a few words.
+func describe(d data.Degradation) string {
+	var s string
+	switch d.Task {
+	case data.Demosaic:
+		s = "demosaicking " + d.Pattern
+	case data.Scale:
+		s = fmt.Sprintf("scaling x%d", d.Scale)
+	default:
+		s = fmt.Sprintf("filling %g %% missing pixels", math.Round(1000*d.Missing)/10)
+		if d.Missing == 0 {
+			s = fmt.Sprintf("filling %g to %g %% missing pixels", 100*d.MissingRange[0], 100*d.MissingRange[1])
+		}
+	}
+	if d.Noise > 0 {
+		s += fmt.Sprintf(" with noise of sigma %g", d.Noise)
+	}
+	return s
+}

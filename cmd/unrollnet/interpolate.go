@@ -1,0 +1,590 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"github.com/unrollnet/unrollnet/pkg/data"
+	"github.com/unrollnet/unrollnet/pkg/imageio"
+	"github.com/unrollnet/unrollnet/pkg/infer"
+	"github.com/unrollnet/unrollnet/pkg/task"
+)
+
+// interpolation is a run of the command: its flags, and what is opened once.
+type interpolation struct {
+	app      *app
+	flags    degradeFlags
+	model    string
+	maskPath string
+	mask     *imageio.Image
+	simulate bool
+
+	output       string
+	overwrite    bool
+	skipExisting bool
+
+	options   infer.Options
+	maxMemory string
+	asJSON    bool
+	quiet     bool
+
+	mu        sync.Mutex
+	restorers map[string]*infer.Restorer
+}
+
+// report is a line of --json.
+type report struct {
+	Input   string                `json:"input"`
+	Output  string                `json:"output,omitempty"`
+	Task    string                `json:"task,omitempty"`
+	Model   string                `json:"model,omitempty"`
+	Width   int                   `json:"width,omitempty"`
+	Height  int                   `json:"height,omitempty"`
+	Seconds float64               `json:"seconds"`
+	PSNR    map[string]task.Score `json:"psnr,omitempty"`
+	SSIM    map[string]task.Score `json:"ssim,omitempty"`
+	Skipped bool                  `json:"skipped,omitempty"`
+	Error   string                `json:"error,omitempty"`
+}
+
+func newInterpolate(a *app) *cobra.Command {
+	p := &interpolation{app: a, restorers: map[string]*infer.Restorer{}}
+	c := &cobra.Command{
+		Use:   "interpolate IMAGE...",
+		Short: "Fill in what is missing of images, with an embedded trained network",
+		Long: `Fill in what is missing of images. What that is is read off the image and said on
+stderr: with --mask, or where pixels are fully transparent, those pixels are filled;
+with --task demosaic (or --pattern) a one-channel mosaic becomes a colour image;
+otherwise the image becomes twice as large, or as --scale says.
+
+Images are PNG, JPEG or TIFF files, folders of them, patterns such as 'in/*.png', or
+- for standard input. The result goes beside the input as STEM_demosaic.png,
+STEM_x2.png or STEM_fill.png, or where -o says. Bit depth, gray and colour profile
+of the input are kept. A result is never written over its input, and over another
+file only with --overwrite.
+
+--simulate takes a complete image, takes samples away as --task says, restores it and
+compares with the original: how to try the program on any photograph.
+
+Scaling by s keeps each sample (i,j) as pixel (s*i, s*j) of the result: half a pixel
+away from resizers that align centres. White in a mask means missing.`,
+		Example: "  unrollnet interpolate photo.png\n" +
+			"  unrollnet interpolate --task demosaic --pattern grbg raw.tiff -o colour.tiff\n" +
+			"  unrollnet interpolate --mask scratches.png scan.jpg\n" +
+			"  unrollnet interpolate --simulate --task fill --missing 0.8 photo.png",
+		Args: argCount(1, -1, "at least one image"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := p.check(); err != nil {
+				return err
+			}
+			return p.run(cmd.Context(), args)
+		},
+	}
+	f := c.Flags()
+	p.flags.register(c)
+	f.StringVarP(&p.model, "model", "m", "", "`NAME` of a network or method, or path of a weight file (default: the embedded network)")
+	f.StringVar(&p.maskPath, "mask", "", "`IMAGE` of the same size: white pixels are missing")
+	f.BoolVar(&p.simulate, "simulate", false, "degrade complete images first, and report PSNR and SSIM")
+	f.StringVarP(&p.output, "output", "o", "", "`FILE|DIR|-` for results (default: beside each input)")
+	f.BoolVar(&p.overwrite, "overwrite", false, "replace files that exist (never an input)")
+	f.BoolVar(&p.skipExisting, "skip-existing", false, "leave inputs out whose result exists")
+	f.IntVarP(&p.options.Workers, "jobs", "j", 0, "tiles computed at a time (default one per core)")
+	f.IntVar(&p.options.Tile, "tile", 0, "side of tiles in pixels (default chosen by --max-memory); the result does not depend on it")
+	f.StringVar(&p.maxMemory, "max-memory", "", "bound on memory for the restoration, such as 800MB or 2GiB")
+	f.BoolVar(&p.asJSON, "json", false, "print one JSON object per image on stdout")
+	f.BoolVarP(&p.quiet, "quiet", "q", false, "say only what went wrong")
+	complete(c, "model", func() []string { return infer.Names(p.flags.task) })
+	return c
+}
+
+// check holds the flags against each other and reads the mask.
+func (p *interpolation) check() error {
+	if err := p.flags.check(); err != nil {
+		return err
+	}
+	fl := p.flags
+	switch {
+	case p.overwrite && p.skipExisting:
+		return usagef("--overwrite: found beside --skip-existing, expected one of them")
+	case p.options.Workers < 0:
+		return usagef("--jobs: found %d, expected 0 (one per core) or more", p.options.Workers)
+	case p.options.Tile < 0:
+		return usagef("--tile: found %d, expected 0 (chosen) or a side in pixels", p.options.Tile)
+	case p.output == "-" && p.asJSON:
+		return usagef("--json: found beside -o -, expected stdout for one of them")
+	case p.simulate && p.maskPath != "":
+		return usagef("--mask: found beside --simulate, expected --missing, which takes pixels away itself")
+	case !p.simulate && (fl.missing != 0 || fl.shape != "" || fl.noise != 0):
+		return usagef("--missing, --missing-shape and --noise degrade an image: found without --simulate, expected with it")
+	}
+	// Flags that belong to one task name it.
+	for _, f := range []struct {
+		set        bool
+		name, task string
+	}{
+		{fl.pattern != "", "pattern", data.Demosaic},
+		{fl.scale != 0, "scale", data.Scale},
+		{fl.missing != 0, "missing", data.Fill},
+		{fl.shape != "", "missing-shape", data.Fill},
+		{p.maskPath != "", "mask", data.Fill},
+	} {
+		if !f.set {
+			continue
+		}
+		if p.flags.task == "" {
+			p.flags.task = f.task
+		}
+		if p.flags.task != f.task {
+			return usagef("--%s: found with task %s, expected with task %s only", f.name, p.flags.task, f.task)
+		}
+	}
+	if p.maxMemory != "" {
+		n, err := parseBytes(p.maxMemory)
+		if err != nil {
+			return err
+		}
+		p.options.MaxMemory = n
+	}
+	if p.model != "" {
+		// A wrong name is found before the first image is read.
+		if _, err := p.restorer(p.flags.task, p.flags.scale, p.model); err != nil {
+			return err
+		}
+	}
+	if p.maskPath != "" {
+		var err error
+		if p.mask, err = imageio.DecodeFile(p.maskPath, imageio.DefaultLimits); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseBytes reads a size such as 800MB, 1.5GiB or 4000000.
+func parseBytes(s string) (int64, error) {
+	number, factor := strings.TrimSpace(s), 1.0
+	for _, u := range []struct {
+		suffix string
+		factor float64
+	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"B", 1}} {
+		if rest, ok := strings.CutSuffix(number, u.suffix); ok {
+			number, factor = strings.TrimSpace(rest), u.factor
+			break
+		}
+	}
+	v, err := strconv.ParseFloat(number, 64)
+	if err != nil || !(v > 0) || v*factor >= 1<<62 {
+		return 0, usagef("--max-memory: found %q, expected a size such as 800MB or 2GiB", s)
+	}
+	return int64(v * factor), nil
+}
+
+// job is one input and where its result goes.
+type job struct {
+	in  string // path, or "-"
+	err error  // of finding the input
+}
+
+// run restores all inputs, one after the other; each uses all workers.
+func (p *interpolation) run(ctx context.Context, args []string) error {
+	jobs := expand(args)
+	if len(jobs) > 1 {
+		if p.output == "-" {
+			return usagef("-o -: found %d inputs, expected one", len(jobs))
+		}
+		if p.output != "" && !isDir(p.output) {
+			return usagef("-o %s: found %d inputs and no such folder, expected a folder that exists", p.output, len(jobs))
+		}
+	}
+	inputs := make([]string, 0, len(jobs)+1)
+	for _, j := range jobs {
+		inputs = append(inputs, j.in)
+	}
+	if p.maskPath != "" {
+		inputs = append(inputs, p.maskPath)
+	}
+
+	bar := newProgress(p.app, "restoring", len(jobs), p.quiet)
+	defer bar.end()
+	written := map[string]string{} // output -> input
+	failed := 0
+	var last error
+	for _, j := range jobs {
+		rep, err := p.one(ctx, j, inputs, written, bar)
+		if cerr := ctx.Err(); cerr != nil {
+			return cerr
+		}
+		bar.add()
+		if err != nil {
+			failed++
+			last = &toldError{err}
+			rep.Error = oneLine(err)
+			bar.line(p.app, "unrollnet: %s", rep.Error)
+		}
+		if p.asJSON {
+			if err := json.NewEncoder(p.app.out).Encode(rep); err != nil {
+				return err
+			}
+		}
+	}
+	switch {
+	case failed == 0:
+		return nil
+	case len(jobs) == 1:
+		return last
+	}
+	return &someFailed{failed, len(jobs)}
+}
+
+// expand turns arguments into inputs: folders into their images, patterns that
+// are no file into what they match.
+func expand(args []string) []job {
+	var jobs []job
+	for _, arg := range args {
+		switch {
+		case arg == "-":
+			jobs = append(jobs, job{in: arg})
+		case isDir(arg):
+			files, err := imagesIn(arg)
+			if err == nil && len(files) == 0 {
+				err = &imageio.FormatError{Name: arg, Found: "a folder without images", Expected: "PNG, JPEG or TIFF files"}
+			}
+			if err != nil {
+				jobs = append(jobs, job{in: arg, err: err})
+			}
+			for _, f := range files {
+				jobs = append(jobs, job{in: f})
+			}
+		case !exists(arg) && strings.ContainsAny(arg, "*?["):
+			files, err := filepath.Glob(arg)
+			if err != nil || len(files) == 0 {
+				jobs = append(jobs, job{in: arg, err: &imageio.FormatError{Name: arg, Found: "no file that matches", Expected: "image files"}})
+			}
+			for _, f := range files {
+				jobs = append(jobs, job{in: f})
+			}
+		default:
+			jobs = append(jobs, job{in: arg})
+		}
+	}
+	return jobs
+}
+
+// imageEndings are those of files taken from folders.
+var imageEndings = []string{".png", ".jpg", ".jpeg", ".tif", ".tiff"}
+
+// imagesIn lists the image files of a folder, sorted, not those of its folders.
+func imagesIn(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		if !e.IsDir() && slices.Contains(imageEndings, strings.ToLower(filepath.Ext(e.Name()))) {
+			out = append(out, filepath.Join(dir, e.Name()))
+		}
+	}
+	return out, nil
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// one restores one input.
+func (p *interpolation) one(ctx context.Context, j job, inputs []string, written map[string]string, bar *progress) (rep report, err error) {
+	rep.Input = j.in
+	if j.err != nil {
+		return rep, j.err
+	}
+	// Where the task is known, so is the output: refuse before the work.
+	img, err := p.decode(j.in)
+	if err != nil {
+		return rep, err
+	}
+	taskName := p.decide(img)
+	scale := 0
+	if taskName == data.Scale {
+		scale = max(p.flags.scale, 2)
+	}
+	r, err := p.restorer(taskName, scale, p.model)
+	if err != nil {
+		return rep, err
+	}
+	if taskName == data.Scale && p.flags.scale == 0 && r.Network != nil {
+		scale = max(r.Network.Trained().Scale, 2)
+	}
+	rep.Task, rep.Model = taskName, r.Name
+	out := p.outputOf(j.in, taskName, scale)
+	rep.Output = out
+	if skip, err := p.checkOutput(out, j.in, inputs, written); err != nil {
+		return rep, err
+	} else if skip {
+		rep.Skipped = true
+		if !p.quiet {
+			bar.line(p.app, "%s: skipped, %s exists", j.in, out)
+		}
+		return rep, nil
+	}
+	if !p.quiet {
+		bar.line(p.app, "%s: %s, %s with %s", j.in, size(img), p.doing(taskName, scale), r.Name)
+	}
+
+	start := p.app.now()
+	result, err := p.restore(ctx, r, img, taskName, scale, &rep)
+	if err != nil {
+		return rep, inputError(j.in, restoreError(err))
+	}
+	rep.Seconds = p.app.now().Sub(start).Seconds()
+	rep.Width, rep.Height = result.W, result.H
+	if err := p.write(out, result); err != nil {
+		return rep, err
+	}
+	if out != "-" {
+		written[out] = j.in
+	}
+	if !p.quiet {
+		figures := ""
+		if rgb, ok := rep.PSNR["rgb"]; ok {
+			figures = fmt.Sprintf(", PSNR %s dB", figure(float64(rgb), 2))
+			if s, ok := rep.SSIM["rgb"]; ok {
+				figures += ", SSIM " + figure(float64(s), 4)
+			}
+		}
+		bar.line(p.app, "%s: %dx%d in %.2f s%s", out, rep.Width, rep.Height, rep.Seconds, figures)
+	}
+	return rep, nil
+}
+
+// decode reads an input.
+func (p *interpolation) decode(in string) (*imageio.Image, error) {
+	if in == "-" {
+		return imageio.Decode(p.app.in, "stdin", imageio.DefaultLimits)
+	}
+	return imageio.DecodeFile(in, imageio.DefaultLimits)
+}
+
+// decide says what is missing of an image.
+func (p *interpolation) decide(img *imageio.Image) string {
+	if p.flags.task != "" {
+		return p.flags.task
+	}
+	if p.model != "" {
+		return p.restorers["\x00"+p.model].Task // opened by check
+	}
+	if !p.simulate && slices.Contains(img.Alpha, 0) {
+		return data.Fill
+	}
+	return data.Scale
+}
+
+// restorer opens the model for a task once: the one named, or the embedded
+// default.
+func (p *interpolation) restorer(taskName string, scale int, name string) (*infer.Restorer, error) {
+	if name == "" {
+		def, ok := infer.Default(taskName, scale)
+		if !ok {
+			return nil, usagef("--model: found none and no embedded network for %s, expected one of %s or a weight file",
+				describeTask(taskName, scale), strings.Join(infer.Names(taskName), ", "))
+		}
+		name = def
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := taskName + "\x00" + name
+	if r, ok := p.restorers[key]; ok {
+		return r, nil
+	}
+	r, err := openRestorer(taskName, name)
+	if err != nil {
+		return nil, err
+	}
+	p.restorers[key] = r
+	return r, nil
+}
+
+func describeTask(taskName string, scale int) string {
+	if taskName == data.Scale {
+		return fmt.Sprintf("scale %d", scale)
+	}
+	return "task " + taskName
+}
+
+// what is the word for a result in file names.
+func what(taskName string, scale int) string {
+	if taskName == data.Scale {
+		return fmt.Sprintf("x%d", scale)
+	}
+	return taskName
+}
+
+// doing says what is done, for people.
+func (p *interpolation) doing(taskName string, scale int) string {
+	prefix := ""
+	if p.simulate {
+		prefix = "simulated "
+	}
+	switch taskName {
+	case data.Demosaic:
+		pattern := strings.ToLower(p.flags.pattern)
+		if pattern == "" {
+			pattern = "rggb"
+		}
+		return prefix + "demosaicking (" + pattern + ")"
+	case data.Scale:
+		return prefix + fmt.Sprintf("scaling x%d", scale)
+	}
+	return prefix + "filling of missing pixels"
+}
+
+// size describes an image.
+func size(img *imageio.Image) string {
+	kind := "colour"
+	if img.Gray {
+		kind = "gray"
+	}
+	return fmt.Sprintf("%dx%d %s", img.W, img.H, kind)
+}
+
+// outputOf returns where the result of an input goes.
+func (p *interpolation) outputOf(in, taskName string, scale int) string {
+	stem := "stdin"
+	if in != "-" {
+		stem = strings.TrimSuffix(filepath.Base(in), filepath.Ext(in))
+	}
+	name := stem + "_" + what(taskName, scale) + ".png"
+	switch {
+	case p.output == "-" || p.output == "" && in == "-":
+		return "-"
+	case p.output == "":
+		return filepath.Join(filepath.Dir(in), name)
+	case isDir(p.output):
+		return filepath.Join(p.output, name)
+	}
+	return p.output
+}
+
+// checkOutput refuses, before any work, outputs that are inputs, that an
+// earlier input has written, that exist, or whose ending names no format.
+func (p *interpolation) checkOutput(out, in string, inputs []string, written map[string]string) (skip bool, err error) {
+	if out == "-" {
+		if p.asJSON {
+			return false, usagef("--json: found a result for stdout, expected -o FILE beside it")
+		}
+		return false, nil
+	}
+	for _, i := range inputs {
+		if i != "-" && imageio.SameFile(i, out) {
+			return false, usagef("%s: found the input %s as output, expected another file", out, i)
+		}
+	}
+	for w, from := range written {
+		if imageio.SameFile(w, out) {
+			return false, usagef("%s: found the result of %s under this name, expected one input for each", out, from)
+		}
+	}
+	if _, err := imageio.FormatOf(out); err != nil {
+		return false, &usageError{err.Error()}
+	}
+	if exists(out) {
+		switch {
+		case isDir(out):
+			return false, usagef("%s: found a folder, expected the name of a file to write", out)
+		case p.skipExisting:
+			return true, nil
+		case !p.overwrite:
+			return false, usagef("%s: found an existing file, expected a new name, --overwrite or --skip-existing", out)
+		}
+	} else if dir := filepath.Dir(out); !isDir(dir) {
+		return false, usagef("%s: found no folder %s, expected one that exists", out, dir)
+	}
+	return false, nil
+}
+
+// restore fills in, or simulates.
+func (p *interpolation) restore(ctx context.Context, r *infer.Restorer, img *imageio.Image, taskName string, scale int, rep *report) (*imageio.Image, error) {
+	if !p.simulate {
+		o := infer.ImageOptions{Options: p.options, Mask: p.mask, Pattern: strings.ToLower(p.flags.pattern)}
+		if taskName == data.Scale {
+			o.Scale = scale
+		}
+		return r.RestoreImage(ctx, img, o)
+	}
+	flags := p.flags
+	if taskName == data.Scale {
+		flags.scale = scale
+	}
+	deg, err := flags.degradation(taskName)
+	if err != nil {
+		return nil, err
+	}
+	sim, err := r.Simulate(ctx, img, deg, p.flags.seed, p.options)
+	if err != nil {
+		return nil, err
+	}
+	rep.PSNR, rep.SSIM = scores(sim.PSNR), scores(sim.SSIM)
+	return sim.Restored, nil
+}
+
+func scores(m map[string]float64) map[string]task.Score {
+	out := make(map[string]task.Score, len(m))
+	for k, v := range m {
+		out[k] = task.Score(v)
+	}
+	return out
+}
+
+// inputError says which input could not be restored, and gives the rejection of
+// an image its exit code.
+func inputError(in string, err error) error {
+	var (
+		usage  *usageError
+		taskOf *infer.TaskError
+		memory *memoryError
+	)
+	if errors.Is(err, context.Canceled) || errors.As(err, &usage) || errors.As(err, &taskOf) {
+		return err
+	}
+	err = fmt.Errorf("%s: %w", in, err)
+	if errors.As(err, &memory) {
+		return err
+	}
+	return &rejected{err}
+}
+
+// write stores a result; "-" is standard output, which gets the whole file or
+// nothing.
+func (p *interpolation) write(out string, img *imageio.Image) error {
+	if out != "-" {
+		if err := imageio.EncodeFile(out, img, p.overwrite); err != nil {
+			return &outputError{err}
+		}
+		return nil
+	}
+	var buf bytes.Buffer
+	if err := imageio.Encode(&buf, img, "png"); err != nil {
+		return err
+	}
+	if _, err := io.Copy(p.app.out, &buf); err != nil {
+		return &outputError{err}
+	}
+	return nil
+}

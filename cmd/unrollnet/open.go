@@ -1,0 +1,52 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/unrollnet/unrollnet/pkg/infer"
+)
+
+// openNetwork opens an embedded network or a weight file.
+func openNetwork(name string) (*infer.Network, error) {
+	n, err := infer.Open(name)
+	return n, openError(name, err)
+}
+
+// openRestorer opens an embedded network, a weight file or a classical method
+// for a task ("" where the name decides).
+func openRestorer(task, name string) (*infer.Restorer, error) {
+	r, err := infer.Resolve(task, name)
+	return r, openError(name, err)
+}
+
+// openError gives the failures of opening weights their exit codes: not found
+// and of another task keep their types, an ambiguous name is a wrong command
+// line, an unreadable file stays what it is, anything else is a damaged file.
+func openError(name string, err error) error {
+	var (
+		notFound *infer.NotFoundError
+		task     *infer.TaskError
+	)
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &notFound), errors.As(err, &task), errors.Is(err, fs.ErrPermission), noSpace(err):
+		return err
+	case strings.HasPrefix(err.Error(), "model ") && strings.Contains(err.Error(), "say which"):
+		return &usageError{err.Error()}
+	case !strings.Contains(err.Error(), name):
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return &damaged{err}
+}
+
+// restoreError gives a --max-memory that is too small its exit code.
+func restoreError(err error) error {
+	if err != nil && strings.Contains(err.Error(), "max memory: found") {
+		return &memoryError{err}
+	}
+	return err
+}
