@@ -35,10 +35,10 @@ type Solver[T kernel.Float] struct {
 	Prior         Prior
 	Normalization Normalization
 
-	// Kept for Backward when Keep is set.
+	// Kept for Backward when Keep is set, without padding.
 	Keep bool
-	v    []T // (Layers,Steps,C,PlaneLen)
-	x    []T // (Layers,C,PlaneLen): the signal at each restart
+	v    []T // (Layers,Steps,C,H,W)
+	x    []T // (Layers,C,H,W): the signal at each restart
 }
 
 // Coefficients are the learned scalars of one graph. Layers*Steps step sizes
@@ -106,6 +106,9 @@ func couplingGrad[T kernel.Float](t []T, dq [9]float64, dt []T) {
 		}
 	}
 }
+
+// dense returns the elements of a signal without padding.
+func (s *Solver[T]) dense() int { return s.Channels * s.Grid.H * s.Grid.W }
 
 // filters returns the number of filters F_k.
 func (s *Solver[T]) filters() int {
@@ -236,20 +239,20 @@ func (s *Solver[T]) Forward(sc *kernel.Scratch[T], x, missing, omega []T, c Coef
 	y := s.newSystem(sc, omega, missing, c)
 	n := s.Channels * s.Grid.PlaneLen
 	if s.Keep && s.v == nil {
-		s.v = make([]T, s.Layers*s.Steps*n)
-		s.x = make([]T, s.Layers*n)
+		s.v = make([]T, s.Layers*s.Steps*s.dense())
+		s.x = make([]T, s.Layers*s.dense())
 	}
 	g, v, av := sc.TakeZero(n), sc.TakeZero(n), sc.TakeZero(n)
 	for l := range s.Layers {
 		if s.Keep {
-			copy(s.x[l*n:], x[:n])
+			Unpad(s.Grid, s.x[l*s.dense():][:s.dense()], x)
 		}
 		y.times(g, x)
 		copy(v, g)
 		for k := range s.Steps {
 			i := l*s.Steps + k
 			if s.Keep {
-				copy(s.v[i*n:], v)
+				Unpad(s.Grid, s.v[i*s.dense():][:s.dense()], v)
 			}
 			kernel.Axpy(-c.Alpha[i], v, x[:n])
 			if k == s.Steps-1 {
@@ -279,13 +282,13 @@ func (s *Solver[T]) Backward(sc *kernel.Scratch[T], dx, missing, omega, domega [
 	n := s.Channels * s.Grid.PlaneLen
 	a := &adjoint[T]{system: y, domega: domega}
 	a.w, a.zw, a.out = sc.TakeZero(n), sc.TakeZero(s.filters()*n), sc.TakeZero(n)
-	gb, vb := sc.TakeZero(n), sc.TakeZero(n)
+	gb, vb, v := sc.TakeZero(n), sc.TakeZero(n), sc.TakeZero(n)
 	for l := s.Layers - 1; l >= 0; l-- {
 		clear(gb)
 		clear(vb)
 		for k := s.Steps - 1; k >= 0; k-- {
 			i := l*s.Steps + k
-			v := s.v[i*n:][:n]
+			Pad(s.Grid, v, s.v[i*s.dense():][:s.dense()])
 			if k == s.Steps-1 {
 				// x -= alpha v only: g and v of the next step do not exist.
 				dc.Alpha[i] -= T(kernel.Dot(dx[:n], v))
@@ -301,7 +304,8 @@ func (s *Solver[T]) Backward(sc *kernel.Scratch[T], dx, missing, omega, domega [
 			kernel.LinearCombination(vb, b[:], vb, a.out, dx[:n])
 		}
 		kernel.Axpy(1, vb, gb)
-		a.product(gb, s.x[l*n:][:n], 1) // samples are part of this x
+		Pad(s.Grid, v, s.x[l*s.dense():][:s.dense()])
+		a.product(gb, v, 1) // samples are part of this x
 		kernel.Axpy(1, a.out, dx[:n])
 	}
 	if s.Prior.Coupled {
