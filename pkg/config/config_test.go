@@ -40,6 +40,7 @@ func TestEmptyFileIsTheDefault(t *testing.T) {
 
 // TestMergeOrder checks defaults < file < environment < --set.
 func TestMergeOrder(t *testing.T) {
+	t.Setenv("UNROLLNET_SCHEDULE_WARMUP", "0")
 	const key = "train.steps"
 	if e := mustParse(t, ""); e.Train.Steps != Default().Train.Steps {
 		t.Errorf("default: found %d", e.Train.Steps)
@@ -127,6 +128,7 @@ func TestErrors(t *testing.T) {
 		{"out of range", "train:\n  ema: 1\n", nil, []string{"x.yaml:2: train.ema: found 1, expected 0 (off) to less than 1"}},
 		{"unknown word", "train: {loss: l3}\n", nil, []string{`x.yaml:1: train.loss: found "l3" (did you mean l1?), expected l1 | l2 | charbonnier`}},
 		{"micro batch", "train: {batch: 6, micro_batch: 4}\n", nil, []string{"train.micro_batch: found 4, expected a divisor of train.batch (6)"}},
+		{"warm-up longer than the run", "train: {steps: 5}\nschedule: {warmup: 5}\n", nil, []string{"x.yaml:2: schedule.warmup: found 5, expected 0 to 4"}},
 		{"milestones", "schedule: {milestones: [5, 5]}\n", nil, []string{"schedule.milestones: found [5 5], expected steps in rising order"}},
 		{"protocol", "eval: {protocols: [rgb, psnr]}\n", nil, []string{`eval.protocols: found "psnr"`}},
 		{"task", "data: {degradation: {task: demosaik}}\n", nil, []string{"x.yaml:1: data.degradation.task: found \"demosaik\""}},

@@ -36,7 +36,7 @@ func (e Experiment) validate() error {
 		{"train.micro_batch", e.Train.MicroBatch, 1, e.Train.Batch},
 		{"train.workers", e.Train.Workers, 0, 1024},
 		{"train.max_bad_steps", e.Train.MaxBadSteps, 1, math.MaxInt32},
-		{"schedule.warmup", e.Schedule.Warmup, 0, math.MaxInt32},
+		{"schedule.warmup", e.Schedule.Warmup, 0, e.Train.Steps - 1},
 		{"eval.every", e.Eval.Every, 0, math.MaxInt32},
 		{"eval.images", e.Eval.Images, 0, math.MaxInt32},
 		{"log.every", e.Log.Every, 1, math.MaxInt32},

@@ -40,13 +40,13 @@ type Offset = graph.Offset
 
 // Features is the shallow CNN of a block.
 type Features struct {
-	Layers   int      `yaml:"layers" json:"layers"`     // 3x3 convolutions
-	Channels int      `yaml:"channels" json:"channels"` // maps of each
-	Skip     string   `yaml:"skip" json:"skip"`         // scaled (h <- a h + b relu(conv h), a and b learned) | none
-	Pack     int      `yaml:"pack" json:"pack"`         // 1: full resolution (the paper's) | 2: on 2x2 blocks of pixels packed into channels
-	Carry    *bool    `yaml:"carry" json:"carry"`       // hand the CNN state of a block to the next
-	Detail   *int     `yaml:"detail" json:"detail"`     // maps of a second, two-layer CNN at full resolution, added to the first; 0 for none
-	Color    *float64 `yaml:"color" json:"color"`       // start of a linear map of the pixel's colour added to its features, so that edges begin as colour differences; 0 for none
+	Layers    int      `yaml:"layers" json:"layers"`         // 3x3 convolutions
+	Channels  int      `yaml:"channels" json:"channels"`     // maps of each
+	Skip      string   `yaml:"skip" json:"skip"`             // scaled (h <- a h + b relu(conv h), a and b learned) | none
+	Pack      int      `yaml:"pack" json:"pack"`             // 1: full resolution (the paper's) | 2: on 2x2 blocks of pixels packed into channels
+	Carry     *bool    `yaml:"carry" json:"carry"`           // hand the CNN state of a block to the next
+	Detail    *int     `yaml:"detail" json:"detail"`         // maps of a second, two-layer CNN at full resolution, added to the first; 0 for none
+	PixelGain *float64 `yaml:"pixel_gain" json:"pixel_gain"` // start of a linear map of the pixel's colour added to its features, so that edges begin as colour differences; 0 for none
 }
 
 // Types and Presets name what Config.Type and Config.Preset may be.
@@ -63,14 +63,14 @@ func preset(name string) (Config, bool) {
 	case "default":
 		return Config{
 			Channels: 3, Blocks: 4, Heads: 2, FeatureDim: 12, Window: 5, CGLayers: 1, CGSteps: 8,
-			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 2, Carry: ptr(false), Detail: ptr(12), Color: ptr(10.)},
+			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 2, Carry: ptr(false), Detail: ptr(12), PixelGain: ptr(10.)},
 			Normalization: "softmax_symmetric", DistanceClip: 11.5, DistanceLimit: "soft", Color: "coupled",
 			Slope: ptr(true), MaskInput: ptr(true), BlockSkip: ptr(false), Mixing: "pixel", Consistency: "hard",
 		}, true
 	case "paper":
 		return Config{
 			Channels: 3, Blocks: 5, Heads: 4, FeatureDim: 12, Window: 5, CGLayers: 5, CGSteps: 10,
-			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 1, Carry: ptr(false), Detail: ptr(0), Color: ptr(0.)},
+			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 1, Carry: ptr(false), Detail: ptr(0), PixelGain: ptr(0.)},
 			Normalization: "symmetric", DistanceClip: -1, DistanceLimit: "hard", Color: "independent",
 			Slope: ptr(false), MaskInput: ptr(false), BlockSkip: ptr(false), Mixing: "average", Consistency: "none",
 		}, true
@@ -112,7 +112,7 @@ func (c Config) Resolved() (Config, error) {
 	orDefault(&c.Features.Pack, p.Features.Pack)
 	orDefault(&c.Features.Carry, p.Features.Carry)
 	orDefault(&c.Features.Detail, p.Features.Detail)
-	orDefault(&c.Features.Color, p.Features.Color)
+	orDefault(&c.Features.PixelGain, p.Features.PixelGain)
 	orDefault(&c.CGLayers, p.CGLayers)
 	orDefault(&c.CGSteps, p.CGSteps)
 	orDefault(&c.Normalization, p.Normalization)
@@ -161,8 +161,8 @@ func (c Config) validate() error {
 	} else if c.Window < 3 || c.Window > 15 || c.Window%2 == 0 {
 		return fmt.Errorf("model.window: found %d, expected an odd number from 3 to 15", c.Window)
 	}
-	if v := *c.Features.Color; !(v >= 0 && v <= 1000) {
-		return fmt.Errorf("model.features.color: found %g, expected 0 to 1000", v)
+	if v := *c.Features.PixelGain; !(v >= 0 && v <= 1000) {
+		return fmt.Errorf("model.features.pixel_gain: found %g, expected 0 to 1000", v)
 	}
 	if c.DistanceClip > 80 {
 		return fmt.Errorf("model.distance_clip: found %g, expected at most 80, or negative for none", c.DistanceClip)

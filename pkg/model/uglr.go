@@ -90,7 +90,7 @@ func (n *uglr) addBlock(t int, rng *rand.Rand) {
 		p.Add(name(t, "detail1.weight"), nn.Constant(0), dims, d, 3, 3) // starts without effect
 		p.Add(name(t, "detail1.bias"), nn.Constant(0), dims).NoDecay = true
 	}
-	if gain := *c.Features.Color; gain > 0 {
+	if gain := *c.Features.PixelGain; gain > 0 {
 		std := gain / math.Sqrt(float64(c.FeatureDim))
 		p.Add(name(t, "pixel.weight"), func(int) float32 { return float32(rng.NormFloat64() * std) }, dims, c.Channels, 1, 1)
 		if n.projects() {
@@ -321,7 +321,7 @@ func (n *uglr) features(b *nn.Builder, t int, x, mask, state *G.Node) (maps, sco
 		}
 		terms = append(terms, d)
 	}
-	if *c.Features.Color > 0 {
+	if *c.Features.PixelGain > 0 {
 		d, err := op.Conv(e, x, param("pixel.weight"), nil, 1, false)
 		if err != nil {
 			return nil, nil, nil, err
