@@ -205,12 +205,11 @@ type planes struct {
 
 // run restores a checked signal with the network's number of channels.
 func (e *engine) run(ctx context.Context, s *signal, opt Options) ([]float32, error) {
-	need := planeBytes(s)
-	budget := opt.MaxMemory - need
+	start, between := planeBytes(s)
+	budget := opt.MaxMemory - between // for graphs and states
 	if opt.MaxMemory == 0 {
-		budget = max(DefaultMaxMemory-need, minGraphMemory)
-	}
-	if budget <= 0 {
+		budget = max(DefaultMaxMemory-between, minGraphMemory)
+	} else if need := max(start, between); need >= opt.MaxMemory {
 		return nil, fmt.Errorf("max memory: found %d bytes, expected more than %d for %d channels of %dx%d", opt.MaxMemory, need, s.c, s.w, s.h)
 	}
 	if err := context.Cause(ctx); err != nil {
@@ -260,22 +259,22 @@ func initial(x []float32, s *signal, workers int) {
 	})
 }
 
-// planeBytes returns what the planes of a signal take, states aside: two
-// estimates, the samples and their bits; for a signal that is owned samples,
-// mask and initial estimate, if that is more.
-func planeBytes(s *signal) int64 {
+// planeBytes returns what the planes of a signal take, states aside: at the
+// start, when an owned signal, the mask and the initial estimate are there, and
+// between blocks, when it is two estimates, the samples and their bits.
+func planeBytes(s *signal) (start, between int64) {
 	var known int64
 	for _, v := range s.mask {
 		if v != 0 {
 			known++
 		}
 	}
-	n := int64(s.c) * int64(s.h) * int64(s.w)
-	need := 8*n + 4*known + n/8
+	n := int64(len(s.mask))
+	start, between = 4*n+n/8, 8*n+4*known+n/8
 	if s.owned {
-		need = max(need, 12*n+n/8)
+		start += 8 * n
 	}
-	return need
+	return start, between
 }
 
 // stateBytes returns what the states between blocks take at most at once.

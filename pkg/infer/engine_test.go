@@ -364,7 +364,7 @@ func TestMemoryBoundChoosesSmallerTiles(t *testing.T) {
 	n := f.network(data.Fill)
 	y, mask := degraded(t, data.Degradation{Task: data.Fill, Missing: 0.5}, 3, h, w)
 	want := f.whole(y, mask, h, w)
-	need := planeBytes(&signal{mask: mask, c: 3, h: h, w: w})
+	_, need := planeBytes(&signal{mask: mask})
 	tiles := func(maxMemory int64) int {
 		count := 0
 		got, err := n.RestorePlanar(context.Background(), y, mask, 3, h, w, Options{Workers: 2, MaxMemory: maxMemory, Progress: func(_, n int) { count = n }})
@@ -387,7 +387,8 @@ func TestMachinesAreBounded(t *testing.T) {
 	const room = 8 << 20
 	for _, side := range []int{100, 120, 140, 160} {
 		y, mask := degraded(t, data.Degradation{Task: data.Fill, Missing: 0.5}, 3, side, side)
-		limit := planeBytes(&signal{mask: mask, c: 3, h: side, w: side}) + room
+		_, planes := planeBytes(&signal{mask: mask})
+		limit := planes + room
 		if _, err := n.RestorePlanar(context.Background(), y, mask, 3, side, side, Options{Workers: 2, MaxMemory: limit}); err != nil {
 			t.Fatal(err)
 		}

@@ -58,7 +58,7 @@ func resetPeak(t *testing.T) {
 	}
 }
 
-const bound24 = 3 << 29 // 1.5 GiB
+const bound24 = 1_500_000_000 // bytes
 
 // A photograph of 24 megapixels goes from an encoded mosaic to an encoded picture
 // in less than 1.5 GB, with the default options and the default network.

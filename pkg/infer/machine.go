@@ -56,6 +56,9 @@ func newMachine(net model.Network, env *op.Env, s shape) (m *machine, err error)
 		G.Read(nextState, &m.nextState)
 	}
 	m.vm = G.NewTapeMachine(g)
+	// The machine has a finalizer, of use with CUDA alone, that would keep its
+	// buffers for one collection more.
+	runtime.SetFinalizer(m.vm, nil)
 	return m, nil
 }
 
