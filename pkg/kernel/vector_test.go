@@ -346,6 +346,46 @@ func TestExpLogPrecision(t *testing.T) {
 	})
 }
 
+// TestExpLogAgreeBetweenLevels holds every assembly level to the bits of the
+// first, as they do the same operations; UNROLLNET_EXHAUSTIVE=1 takes every
+// number.
+func TestExpLogAgreeBetweenLevels(t *testing.T) {
+	levels := Available()
+	if len(levels) < 3 {
+		t.Skip("fewer than two levels of assembly on this machine")
+	}
+	step := uint64(1009)
+	if os.Getenv("UNROLLNET_EXHAUSTIVE") != "" {
+		step = 1
+	}
+	const n = 4096
+	x := make([]float32, n)
+	var results [2][3][n]float32
+	for bits := uint64(0); bits < 1<<32; {
+		m := 0
+		for ; m < n && bits < 1<<32; m++ {
+			x[m] = math.Float32frombits(uint32(bits))
+			bits += step
+		}
+		for k, l := range levels[1:3] {
+			restore := Force(l)
+			r := &results[k]
+			Exp(r[0][:m], x[:m])
+			Log(r[1][:m], x[:m])
+			ExpNegClip(r[2][:m], x[:m], 5)
+			restore()
+		}
+		for f, name := range []string{"Exp", "Log", "ExpNegClip"} {
+			a, b := &results[0][f], &results[1][f]
+			for i := range m {
+				if !equalBits(a[i], b[i]) {
+					t.Fatalf("%s(%g): %g at %v, %g at %v", name, x[i], a[i], levels[1], b[i], levels[2])
+				}
+			}
+		}
+	}
+}
+
 func TestVectorAllocatesNothing(t *testing.T) {
 	forLevels(t, func(t *testing.T) {
 		const n = 70
