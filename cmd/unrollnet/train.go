@@ -8,9 +8,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/unrollnet/unrollnet/pkg/config"
 	"github.com/unrollnet/unrollnet/pkg/train"
 )
 
@@ -83,7 +86,7 @@ never stopped.`,
 				case <-done:
 				}
 			}()
-			return train.Run(context.WithoutCancel(cmd.Context()), cfg, opt)
+			return configError(args[0], train.Run(context.WithoutCancel(cmd.Context()), cfg, opt))
 		},
 	}
 	f := c.Flags()
@@ -95,4 +98,17 @@ never stopped.`,
 	f.BoolVar(&opt.Overfit, "overfit", false, "train on the first batch again and again: a network that works learns it")
 	f.BoolVarP(&quiet, "quiet", "q", false, "say only what went wrong")
 	return c
+}
+
+// configError makes an error that begins with a key of the experiment, found
+// only when its parts were built, one of the file.
+func configError(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	key, msg, ok := strings.Cut(err.Error(), ": ")
+	if ok && slices.Contains(config.Keys(), key) {
+		return &config.Error{Where: path, Key: key, Msg: msg}
+	}
+	return err
 }

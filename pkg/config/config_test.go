@@ -200,7 +200,7 @@ func TestEnvironmentErrors(t *testing.T) {
 // TestAliases checks that anchors work and that a file whose aliases multiply
 // is refused quickly.
 func TestAliases(t *testing.T) {
-	e := mustParse(t, "train: {steps: &n 7}\nlog: {every: *n}\n")
+	e := mustParse(t, "train: {micro_batch: 1, batch: &n 7}\nlog: {every: *n}\n")
 	if e.Log.Every != 7 {
 		t.Errorf("alias: found %d, expected 7", e.Log.Every)
 	}
