@@ -24,7 +24,7 @@ build:
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/unrollnet ./cmd/unrollnet
 
 demo: build
-	GO='$(GO)' sh scripts/demo.sh
+	$(GO) run ./scripts/demo
 
 test:
 	$(GO) test -timeout 20m ./...
