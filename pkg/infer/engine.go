@@ -130,6 +130,9 @@ func (n *Network) restore(ctx context.Context, s *signal, opt Options) ([]float3
 	}
 	switch nc := n.net.Channels(); {
 	case nc == s.c:
+		if dy, dx := n.phase(s); dy+dx > 0 {
+			return n.moved(ctx, s, dy, dx, opt)
+		}
 		return n.engine.run(ctx, s, opt)
 	case nc == 1:
 		return n.channelwise(ctx, s, opt)

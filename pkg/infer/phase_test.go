@@ -1,0 +1,74 @@
+package infer
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/unrollnet/unrollnet/pkg/data"
+	"github.com/unrollnet/unrollnet/pkg/model"
+)
+
+// TestEveryBayerPhase restores the four patterns of one picture by a network
+// trained on RGGB: each must equal, bit for bit, that network on the picture
+// mirrored at its first row and column so that it begins as RGGB.
+func TestEveryBayerPhase(t *testing.T) {
+	net, err := model.New(model.Config{Preset: "tiny"}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := New("tiny", net, data.Degradation{Task: "demosaic", Pattern: "rggb"})
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, size := range [][2]int{{9, 12}, {2, 2}, {1, 7}, {6, 1}} {
+		h, w := size[0], size[1]
+		clean := make([]float32, 3*h*w)
+		for i := range clean {
+			clean[i] = rng.Float32()
+		}
+		for pattern, move := range map[string][2]int{"rggb": {0, 0}, "grbg": {0, 1}, "gbrg": {1, 0}, "bggr": {1, 1}} {
+			if min(h, w) == 1 && pattern != "rggb" {
+				// One row or column lacks a colour: refused, not guessed.
+				continue
+			}
+			mask, err := data.BayerMask(pattern, 3, h, w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			y := make([]float32, len(clean))
+			for i, m := range mask {
+				y[i] = m * clean[i]
+			}
+			got, err := n.RestorePlanar(context.Background(), y, mask, 3, h, w, Options{Workers: 1})
+			if min(h, w) == 1 {
+				if err == nil {
+					t.Errorf("%v %s: no error although a colour has no sample", size, pattern)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatalf("%v %s: %v", size, pattern, err)
+			}
+			H, W := h+move[0], w+move[1]
+			big, bigMask := make([]float32, 3*H*W), make([]float32, 3*H*W)
+			full, err := data.BayerMask("rggb", 3, H, W)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range big {
+				c, r, q := i/(H*W), i/W%H-move[0], i%W-move[1]
+				r, q = max(r, -r), max(q, -q) // mirrored without repeating the edge
+				big[i], bigMask[i] = full[i]*clean[(c*h+r)*w+q], full[i]
+			}
+			want, err := n.RestorePlanar(context.Background(), big, bigMask, 3, H, W, Options{Workers: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, v := range got {
+				c, r, q := i/(h*w), i/w%h, i%w
+				if u := want[(c*H+r+move[0])*W+q+move[1]]; v != u {
+					t.Fatalf("%v %s: channel %d, row %d, column %d is %v, the mirrored picture gives %v", size, pattern, c, r, q, v, u)
+				}
+			}
+		}
+	}
+}
