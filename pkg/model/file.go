@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/unrollnet/unrollnet/pkg/checkpoint"
 )
@@ -46,7 +47,10 @@ func Load(f *checkpoint.File) (Network, error) {
 		return nil, fmt.Errorf("%s: %s: found %q, expected \"1\"", f.Name, MetaFormat, v)
 	}
 	var cfg Config
-	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
+	// Strict: a key this version does not know could change what the weights mean.
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&cfg); err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", f.Name, MetaModel, err)
 	}
 	if err := checkSize(cfg); err != nil {

@@ -168,6 +168,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"no metadata", "no \"unrollnet.model\"", func(f *checkpoint.File) { delete(f.Metadata, MetaModel) }},
 		{"other format", "found \"2\"", func(f *checkpoint.File) { f.Metadata[MetaFormat] = "2" }},
 		{"bad json", MetaModel, func(f *checkpoint.File) { f.Metadata[MetaModel] = "{" }},
+		{"unknown key", "unknown field", func(f *checkpoint.File) { f.Metadata[MetaModel] = `{"depth":3}` }},
 		{"bad key", "model.heads", func(f *checkpoint.File) {
 			f.Metadata[MetaModel] = strings.Replace(f.Metadata[MetaModel], `"heads":2`, `"heads":-2`, 1)
 		}},
