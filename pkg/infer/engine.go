@@ -30,6 +30,17 @@ type Options struct {
 	Progress func(done, total int)
 }
 
+// MemoryError says that Options.MaxMemory is too small for an image.
+type MemoryError struct {
+	MaxMemory, Need int64 // bytes: the bound, and the least that would do
+	For             string
+}
+
+// Error names the bound and what is needed for what.
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("max memory: found %d bytes, expected at least %d for %s", e.MaxMemory, e.Need, e.For)
+}
+
 // DefaultMaxMemory is the bound on memory where none is given: 1.125 GiB, with
 // which a photograph of 24 megapixels is restored in less than 1.5 GB, files
 // decoded and encoded.
@@ -213,7 +224,7 @@ func (e *engine) run(ctx context.Context, s *signal, opt Options) ([]float32, er
 	if opt.MaxMemory == 0 {
 		budget = max(DefaultMaxMemory-between, minGraphMemory)
 	} else if need := max(start, between); need >= opt.MaxMemory {
-		return nil, fmt.Errorf("max memory: found %d bytes, expected more than %d for %d channels of %dx%d", opt.MaxMemory, need, s.c, s.w, s.h)
+		return nil, &MemoryError{MaxMemory: opt.MaxMemory, Need: need + 1, For: fmt.Sprintf("%d channels of %dx%d", s.c, s.w, s.h)}
 	}
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
@@ -366,8 +377,11 @@ func (e *engine) plan(h, w int, opt Options, budget int64) (plan, error) {
 		case opt.MaxMemory == 0:
 			return p, nil
 		}
-		return p, fmt.Errorf("max memory: found %d bytes, expected at least %d for tiles with windows of %d pixels",
-			opt.MaxMemory, opt.MaxMemory-budget+int64(perPixel*float64(p.window())), p.window())
+		return p, &MemoryError{
+			MaxMemory: opt.MaxMemory,
+			Need:      opt.MaxMemory - budget + int64(perPixel*float64(p.window())),
+			For:       fmt.Sprintf("tiles with windows of %d pixels", p.window()),
+		}
 	}
 }
 

@@ -333,11 +333,11 @@ func TestRefusals(t *testing.T) {
 			opt.MaxMemory = -1
 			return y, mask
 		}},
-		{"memory for planes", "max memory: found 1000 bytes, expected more than", func(_ *fake, y, mask []float32, opt *Options) ([]float32, []float32) {
+		{"memory for planes", "max memory: found 1000 bytes, expected at least", func(_ *fake, y, mask []float32, opt *Options) ([]float32, []float32) {
 			opt.MaxMemory = 1000
 			return y, mask
 		}},
-		{"memory for tiles", "expected at least", func(_ *fake, y, mask []float32, opt *Options) ([]float32, []float32) {
+		{"memory for tiles", "for tiles with windows of", func(_ *fake, y, mask []float32, opt *Options) ([]float32, []float32) {
 			opt.MaxMemory = 60000
 			return y, mask
 		}},
@@ -350,6 +350,15 @@ func TestRefusals(t *testing.T) {
 			out, err := g.network(data.Fill).RestorePlanar(context.Background(), y, mask, 3, 30, 40, opt)
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") || out != nil {
 				t.Errorf("found %v, expected one line with %q", err, c.want)
+			}
+			var memory *MemoryError
+			// What is asked for (first for planes, then for tiles) does.
+			for tries := 0; errors.As(err, &memory); tries++ {
+				if tries == 2 {
+					t.Fatalf("with what was asked for twice: %v", err)
+				}
+				opt.MaxMemory = memory.Need
+				_, err = g.network(data.Fill).RestorePlanar(context.Background(), y, mask, 3, 30, 40, opt)
 			}
 		})
 	}

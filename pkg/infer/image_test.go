@@ -538,7 +538,8 @@ func TestNotFound(t *testing.T) {
 	if _, err := Resolve("paint", "malvar"); err == nil || !strings.Contains(err.Error(), "demosaic | scale | fill") {
 		t.Errorf("an unknown task gave %v", err)
 	}
-	if _, err := Resolve("", "bilinear"); err == nil || !strings.Contains(err.Error(), "demosaic, scale") {
+	var several *AmbiguousError
+	if _, err := Resolve("", "bilinear"); !errors.As(err, &several) || !strings.Contains(err.Error(), "demosaic, scale") {
 		t.Errorf("a name of two tasks gave %v", err)
 	}
 	var wrong *TaskError

@@ -32,7 +32,7 @@ type Restorer struct {
 // classical method (see baseline.Names) or, by its path, a weight file. An
 // unknown name gives a *NotFoundError, a network of another task a *TaskError.
 // With task "" a network decides; a classical method must then have a name that
-// only one task knows.
+// only one task knows, or an *AmbiguousError says which do.
 func Resolve(task, name string) (*Restorer, error) {
 	if task != "" && !slices.Contains(Tasks, task) {
 		return nil, fmt.Errorf("task: found %q, expected %s", task, strings.Join(Tasks, " | "))
@@ -52,7 +52,7 @@ func Resolve(task, name string) (*Restorer, error) {
 			}
 			return &Restorer{Name: name, Task: found[0], method: m}, nil
 		case len(found) > 1:
-			return nil, fmt.Errorf("model %q exists for the tasks %s: say which", name, strings.Join(found, ", "))
+			return nil, &AmbiguousError{Name: name, Tasks: found}
 		}
 		for _, t := range Tasks {
 			if !isFile(name) && slices.Contains(baseline.Names(t), name) {
@@ -172,6 +172,17 @@ func (e *NotFoundError) Error() string {
 
 // Is reports whether target is fs.ErrNotExist.
 func (e *NotFoundError) Is(target error) bool { return target == fs.ErrNotExist }
+
+// AmbiguousError says that a name is known to several tasks and none was given.
+type AmbiguousError struct {
+	Name  string
+	Tasks []string
+}
+
+// Error names the tasks.
+func (e *AmbiguousError) Error() string {
+	return fmt.Sprintf("model %q exists for the tasks %s: say which", e.Name, strings.Join(e.Tasks, ", "))
+}
 
 // TaskError says that a restorer serves another task than the one asked for.
 type TaskError struct{ Name, Task, Want string }
