@@ -277,15 +277,12 @@ func (n *uglr) features(b *nn.Builder, t int, x, mask, state *G.Node) (maps, sco
 	}
 	for l := range c.Features.Layers {
 		part := fmt.Sprintf("conv%d", l)
-		r, err := op.Conv(e, h, param(part+".weight"), param(part+".bias"), 1, true)
-		if err != nil {
-			return nil, nil, nil, err
-		}
 		if l == 0 || c.Features.Skip == "none" {
-			h = r
-			continue
+			h, err = op.Conv(e, h, param(part+".weight"), param(part+".bias"), 1, true)
+		} else {
+			h, err = op.ConvSkip(e, h, param(part+".weight"), param(part+".bias"), param("skip"), l-1)
 		}
-		if h, err = op.SkipSum(e, h, r, param("skip"), l-1); err != nil {
+		if err != nil {
 			return nil, nil, nil, err
 		}
 	}

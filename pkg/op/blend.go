@@ -8,61 +8,33 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// SkipSum adds c_k0 a + c_k1 b for two images of one shape and row k of the
-// coefficients c (rows,2): a skip connection with learned weights.
-func SkipSum(e *Env, a, b, c *G.Node, k int) (*G.Node, error) {
-	return applyAny(e, &scaledSum[float32]{row: k}, &scaledSum[float64]{row: k}, a, b, c)
-}
-
 // Blend adds p a + (1-p) b for two images of one shape and p (1): a block skip.
 func Blend(e *Env, a, b, p *G.Node) (*G.Node, error) {
-	return applyAny(e, &scaledSum[float32]{convex: true}, &scaledSum[float64]{convex: true}, a, b, p)
+	return applyAny(e, &blend[float32]{}, &blend[float64]{}, a, b, p)
 }
 
-type scaledSum[T kernel.Float] struct {
-	row    int  // of the coefficients
-	convex bool // c_1 = 1 - c_0, one coefficient
-}
+type blend[T kernel.Float] struct{}
 
-func (f *scaledSum[T]) String() string { return fmt.Sprintf("scaledSum(convex %v)", f.convex) }
+func (f *blend[T]) String() string { return "blend" }
 
-func (f *scaledSum[T]) wants() []bool { return []bool{true, true, true} }
+func (f *blend[T]) wants() []bool { return []bool{true, true, true} }
 
-func (f *scaledSum[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
+func (f *blend[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
 	if err := sameShape("second image", in[1], in[0]); err != nil {
 		return nil, err
 	}
-	if f.convex {
-		return in[0].Clone(), sameShape("coefficient", in[2], tensor.Shape{1})
-	}
-	if err := rank("coefficients", in[2], 2); err != nil {
-		return nil, err
-	}
-	return in[0].Clone(), sameShape("coefficients", in[2], tensor.Shape{max(in[2][0], f.row+1), 2})
+	return in[0].Clone(), sameShape("coefficient", in[2], tensor.Shape{1})
 }
 
-func (f *scaledSum[T]) coefficients(c []T) []T {
-	if f.convex {
-		return []T{c[0], 1 - c[0]}
-	}
-	return c[2*f.row:][:2]
+func (f *blend[T]) forward(e *Env, in [][]T, out []T) {
+	kernel.LinearCombination(out, []T{in[2][0], 1 - in[2][0]}, in[0], in[1])
 }
 
-func (f *scaledSum[T]) forward(e *Env, in [][]T, out []T) {
-	kernel.LinearCombination(out, f.coefficients(in[2]), in[0], in[1])
-}
-
-func (f *scaledSum[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
-	c := f.coefficients(in[2])
-	kernel.LinearCombination(din[0], c[:1], dout)
-	kernel.LinearCombination(din[1], c[1:], dout)
-	a, b := T(kernel.Dot(dout, in[0])), T(kernel.Dot(dout, in[1]))
-	if f.convex {
-		din[2][0] = a - b
-		return
-	}
-	clear(din[2])
-	din[2][2*f.row], din[2][2*f.row+1] = a, b
+func (f *blend[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
+	p := in[2][0]
+	kernel.LinearCombination(din[0], []T{p}, dout)
+	kernel.LinearCombination(din[1], []T{1 - p}, dout)
+	din[2][0] = T(kernel.Dot(dout, in[0]) - kernel.Dot(dout, in[1]))
 }
 
 // Project adds x with the samples put back: y where mask is 1, x elsewhere, all

@@ -84,3 +84,57 @@ func (f *conv[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
 	}
 	kernel.ConvWeightGrad(s, e.Workers, f.c, in[0], dout, din[1], dbias)
 }
+
+// ConvSkip adds a convolution with a learned skip: c_k0 x + c_k1 relu(conv(x)),
+// for x (B,I,H,W), weight (I,I,K,K), bias (I) and row k of the coefficients c
+// (rows,2); see Conv. One operation instead of two, so that the gradient of x
+// needs one buffer. It keeps relu(conv(x)).
+func ConvSkip(e *Env, x, weight, bias, c *G.Node, k int) (*G.Node, error) {
+	return applyAny(e, &convSkip[float32]{conv: conv[float32]{stride: 1, relu: true, bias: true}, row: k},
+		&convSkip[float64]{conv: conv[float64]{stride: 1, relu: true, bias: true}, row: k}, x, weight, bias, c)
+}
+
+type convSkip[T kernel.Float] struct {
+	conv[T]
+	row int // of the coefficients
+	r   []T // relu(conv(x))
+}
+
+func (f *convSkip[T]) String() string { return "convSkip" }
+
+func (f *convSkip[T]) wants() []bool { return []bool{true, true, true, true} }
+
+func (f *convSkip[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
+	out, err := f.conv.shape(in[:3])
+	if err != nil {
+		return nil, err
+	}
+	if err := sameShape("convolution", out, in[0]); err != nil {
+		return nil, err
+	}
+	if err := rank("coefficients", in[3], 2); err != nil {
+		return nil, err
+	}
+	return out, sameShape("coefficients", in[3], tensor.Shape{max(in[3][0], f.row+1), 2})
+}
+
+func (f *convSkip[T]) forward(e *Env, in [][]T, out []T) {
+	if f.r == nil {
+		f.r = make([]T, len(out))
+	}
+	f.conv.forward(e, in[:3], f.r)
+	kernel.LinearCombination(out, in[3][2*f.row:][:2], in[0], f.r)
+}
+
+func (f *convSkip[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
+	s := scratch[T](e)
+	m := s.Mark()
+	defer s.Release(m)
+	c, dc := in[3][2*f.row:][:2], din[3]
+	dr := s.Take(len(dout))
+	kernel.LinearCombination(dr, c[1:], dout)
+	f.conv.backward(e, in[:3], f.r, dr, din[:3])
+	kernel.Axpy(c[0], dout, din[0])
+	clear(dc)
+	dc[2*f.row], dc[2*f.row+1] = T(kernel.Dot(dout, in[0])), T(kernel.Dot(dout, f.r))
+}

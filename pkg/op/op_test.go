@@ -188,7 +188,8 @@ func TestUnpackUndoesPack(t *testing.T) {
 func TestBlendGradients(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 4))
 	a, b := random(rng, -1, 1, 2, 2, 3, 3), random(rng, -1, 1, 2, 2, 3, 3)
-	checkGradient(t, func(e *Env, in []*G.Node) (*G.Node, error) { return SkipSum(e, in[0], in[1], in[2], 1) }, 36, a, b, random(rng, -1, 1, 3, 2))
+	checkGradient(t, func(e *Env, in []*G.Node) (*G.Node, error) { return ConvSkip(e, in[0], in[1], in[2], in[3], 1) }, 36,
+		a, random(rng, -1, 1, 2, 2, 3, 3), random(rng, -1, 1, 2), random(rng, -1, 1, 3, 2))
 	checkGradient(t, func(e *Env, in []*G.Node) (*G.Node, error) { return Sum(e, in...) }, 36, a, b, random(rng, -1, 1, 2, 2, 3, 3))
 	checkGradient(t, func(e *Env, in []*G.Node) (*G.Node, error) { return Blend(e, in[0], in[1], in[2]) }, 36, a, b, random(rng, 0, 1, 1))
 	mask := random(rng, 0, 1, 2, 2, 3, 3)
