@@ -28,6 +28,8 @@ type Options struct {
 	// Progress, if set, is called after each tile with the number of tiles
 	// computed and their total, from one goroutine at a time.
 	Progress func(done, total int)
+
+	held int64 // bytes of inputs, which count where MaxMemory is not given
 }
 
 // MemoryError says that Options.MaxMemory is too small for an image.
@@ -41,10 +43,10 @@ func (e *MemoryError) Error() string {
 	return fmt.Sprintf("max memory: found %d bytes, expected at least %d for %s", e.MaxMemory, e.Need, e.For)
 }
 
-// DefaultMaxMemory is the bound on memory where none is given: 1.125 GiB, with
-// which a photograph of 24 megapixels is restored in less than 1.5 GB, files
-// decoded and encoded.
-const DefaultMaxMemory = 9 << 27
+// DefaultMaxMemory is the bound on memory where none is given, decoded images
+// included: 1.25 GiB, with which a photograph of 24 megapixels is restored in less
+// than 1.5 GB, files decoded and encoded.
+const DefaultMaxMemory = 5 << 28
 
 // minGraphMemory is what graphs get where planes leave less and no bound was given.
 const minGraphMemory = 192 << 20
@@ -222,7 +224,7 @@ func (e *engine) run(ctx context.Context, s *signal, opt Options) ([]float32, er
 	start, between := planeBytes(s)
 	budget := opt.MaxMemory - between // for graphs and states
 	if opt.MaxMemory == 0 {
-		budget = max(DefaultMaxMemory-between, minGraphMemory)
+		budget = max(DefaultMaxMemory-between-opt.held, minGraphMemory)
 	} else if need := max(start, between); need >= opt.MaxMemory {
 		return nil, &MemoryError{MaxMemory: opt.MaxMemory, Need: need + 1, For: fmt.Sprintf("%d channels of %dx%d", s.c, s.w, s.h)}
 	}

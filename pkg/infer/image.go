@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"image"
+	"runtime"
 	"strings"
 
 	"github.com/unrollnet/unrollnet/pkg/data"
@@ -91,6 +92,7 @@ func (r *Restorer) RestoreImage(ctx context.Context, img *imageio.Image, o Image
 	if err := r.checkImage(img, &o); err != nil {
 		return nil, err
 	}
+	o.hold(img)
 	switch r.Task {
 	case data.Demosaic:
 		return r.demosaic(ctx, img, o)
@@ -98,6 +100,15 @@ func (r *Restorer) RestoreImage(ctx context.Context, img *imageio.Image, o Image
 		return r.scale(ctx, img, o)
 	default:
 		return r.fill(ctx, img, o)
+	}
+}
+
+// hold counts an image that callers may well hold on to, and frees what decoding
+// a large one has left behind.
+func (o *Options) hold(img *imageio.Image) {
+	o.held = 4 * int64(len(img.Pix)+len(img.Alpha))
+	if o.held >= collectBytes {
+		runtime.GC()
 	}
 }
 

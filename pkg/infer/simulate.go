@@ -60,6 +60,7 @@ func (r *Restorer) Simulate(ctx context.Context, img *imageio.Image, d data.Degr
 			return nil, fmt.Errorf("scale: found %d, expected %d, which %s was trained for", d.Scale, t, r.Name)
 		}
 	}
+	opt.hold(img)
 	s := &signal{h: img.H, w: img.W, owned: true}
 	s.y, s.mask, s.c, err = Degrade(img, d, seed)
 	if err != nil {
