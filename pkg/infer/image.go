@@ -187,7 +187,7 @@ func (r *Restorer) demosaic(ctx context.Context, img *imageio.Image, o ImageOpti
 	}
 	head := header(img)
 	mosaic, mask, img = nil, nil, nil // let go of before the restoration
-	out, err := r.restorePattern(ctx, s, o.Pattern, o.Options)
+	out, err := r.restore(ctx, s, o.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -213,77 +213,6 @@ func header(img *imageio.Image) *imageio.Image {
 	h := *img
 	h.Pix = nil
 	return &h
-}
-
-// restorePattern restores a mosaic. Where the network was trained on one
-// pattern alone and this is another, the mosaic becomes one of the network's by
-// a row, a column or both before its first: mirrored, so that colours alternate
-// as they should.
-func (r *Restorer) restorePattern(ctx context.Context, s *signal, pattern string, opt Options) ([]float32, error) {
-	dy, dx := 0, 0
-	if r.Network != nil {
-		dy, dx = patternShift(pattern, r.Network.trained.Pattern)
-	}
-	if dy == 0 && dx == 0 {
-		return r.restore(ctx, s, opt)
-	}
-	h, w := s.h, s.w
-	t := &signal{c: s.c, h: h + dy, w: w + dx, owned: true}
-	t.y = mirror(s.y, s.c, h, w, dy, dx)
-	t.mask = mirror(s.mask, s.c, h, w, dy, dx)
-	s.y, s.mask = nil, nil
-	out, err := r.restore(ctx, t, opt)
-	if err != nil {
-		return nil, err
-	}
-	for i := range s.c * h { // in place: rows move towards the start
-		c, y := i/h, i%h
-		copy(out[i*w:(i+1)*w], out[(c*(h+dy)+y+dy)*(w+dx)+dx:])
-	}
-	return out[: s.c*h*w : s.c*h*w], nil
-}
-
-// patternShift returns how many rows and columns, 0 or 1 each, to put before a
-// mosaic of one pattern so that it becomes one of the other; a network trained
-// on "any", or on what is not stated, needs none.
-func patternShift(from, to string) (dy, dx int) {
-	if len(from) != 4 || len(to) != 4 {
-		return 0, 0
-	}
-	for dy := range 2 {
-		for dx := range 2 {
-			same := true
-			for i := range 4 {
-				y, x := i/2, i%2
-				same = same && from[i] == to[(y+dy)%2*2+(x+dx)%2]
-			}
-			if same {
-				return dy, dx
-			}
-		}
-	}
-	return 0, 0
-}
-
-// mirror puts dy rows and dx columns, 0 or 1 each, before planes (C,H,W): the
-// second row and column, so that the first is the axis of symmetry.
-func mirror(p []float32, c, h, w, dy, dx int) []float32 {
-	out := make([]float32, c*(h+dy)*(w+dx))
-	for k := range c {
-		for y := range h + dy {
-			from := y - dy
-			if from < 0 {
-				from = 1
-			}
-			src := p[(k*h+from)*w : (k*h+from+1)*w]
-			dst := out[(k*(h+dy)+y)*(w+dx):][:w+dx]
-			copy(dst[dx:], src)
-			if dx == 1 {
-				dst[0] = src[1]
-			}
-		}
-	}
-	return out
 }
 
 // scale makes an image o.Scale times larger.

@@ -66,12 +66,7 @@ func (r *Restorer) Simulate(ctx context.Context, img *imageio.Image, d data.Degr
 	if err != nil {
 		return nil, err
 	}
-	var out []float32
-	if d.Task == data.Demosaic && d.Pattern != "any" && img.H >= 2 && img.W >= 2 {
-		out, err = r.restorePattern(ctx, s, d.Pattern, opt)
-	} else {
-		out, err = r.restore(ctx, s, opt)
-	}
+	out, err := r.restore(ctx, s, opt)
 	if err != nil {
 		return nil, err
 	}
