@@ -302,8 +302,7 @@ func (e *evaluation) run(ctx context.Context, a *app) error {
 	var results []task.Result
 	for _, r := range restorers {
 		restore := func(y, mask []float32, c, h, w int) ([]float32, error) {
-			out, err := r.RestorePlanar(ctx, y, mask, c, h, w, infer.Options{Workers: 1, Tile: e.tile})
-			return out, restoreError(err)
+			return r.RestorePlanar(ctx, y, mask, c, h, w, infer.Options{Workers: 1, Tile: e.tile})
 		}
 		opt := e.opt
 		opt.Channels = e.channels

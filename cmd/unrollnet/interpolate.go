@@ -351,7 +351,7 @@ func (p *interpolation) one(ctx context.Context, j job, inputs []string, written
 	start := p.app.now()
 	result, err := p.restore(ctx, r, img, taskName, scale, &rep)
 	if err != nil {
-		return rep, inputError(j.in, restoreError(err))
+		return rep, inputError(j.in, err)
 	}
 	rep.Seconds = p.app.now().Sub(start).Seconds()
 	rep.Width, rep.Height = result.W, result.H
@@ -558,7 +558,7 @@ func inputError(in string, err error) error {
 	var (
 		usage  *usageError
 		taskOf *infer.TaskError
-		memory *memoryError
+		memory *infer.MemoryError
 	)
 	if errors.Is(err, context.Canceled) || errors.As(err, &usage) || errors.As(err, &taskOf) {
 		return err

@@ -137,6 +137,7 @@ func exitCode(err error) int {
 		format   *imageio.FormatError
 		notFound *infer.NotFoundError
 		taskErr  *infer.TaskError
+		which    *infer.AmbiguousError
 		damage   *damaged
 		output   *outputError
 	)
@@ -153,7 +154,7 @@ func exitCode(err error) int {
 		return exitNoSpace
 	case errors.As(err, &output):
 		return exitUnexpected
-	case errors.As(err, &usage), errors.As(err, &conf), errors.As(err, &taskErr):
+	case errors.As(err, &usage), errors.As(err, &conf), errors.As(err, &taskErr), errors.As(err, &which):
 		return exitUsage
 	case errors.Is(err, checkpoint.ErrLocked):
 		return exitLocked
@@ -171,12 +172,6 @@ func exitCode(err error) int {
 
 // noSpace reports whether disk or memory ran out.
 func noSpace(err error) bool {
-	var mem *memoryError
+	var mem *infer.MemoryError
 	return checkpoint.IsNoSpace(err) || errors.Is(err, syscall.ENOMEM) || errors.As(err, &mem)
 }
-
-// memoryError is a --max-memory that is too small for an image.
-type memoryError struct{ err error }
-
-func (e *memoryError) Error() string { return e.err.Error() }
-func (e *memoryError) Unwrap() error { return e.err }

@@ -22,31 +22,22 @@ func openRestorer(task, name string) (*infer.Restorer, error) {
 	return r, openError(name, err)
 }
 
-// openError gives the failures of opening weights their exit codes: not found
-// and of another task keep their types, an ambiguous name is a wrong command
-// line, an unreadable file stays what it is, anything else is a damaged file.
+// openError gives the failures of opening weights their exit codes: names that
+// are unknown, ambiguous or of another task keep their types, an unreadable file
+// stays what it is, anything else is a damaged file.
 func openError(name string, err error) error {
 	var (
-		notFound *infer.NotFoundError
-		task     *infer.TaskError
+		notFound  *infer.NotFoundError
+		task      *infer.TaskError
+		ambiguous *infer.AmbiguousError
 	)
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &notFound), errors.As(err, &task), errors.Is(err, fs.ErrPermission), noSpace(err):
+	case errors.As(err, &notFound), errors.As(err, &task), errors.As(err, &ambiguous), errors.Is(err, fs.ErrPermission), noSpace(err):
 		return err
-	case strings.HasPrefix(err.Error(), "model ") && strings.Contains(err.Error(), "say which"):
-		return &usageError{err.Error()}
 	case !strings.Contains(err.Error(), name):
 		err = fmt.Errorf("%s: %w", name, err)
 	}
 	return &damaged{err}
-}
-
-// restoreError gives a --max-memory that is too small its exit code.
-func restoreError(err error) error {
-	if err != nil && strings.Contains(err.Error(), "max memory: found") {
-		return &memoryError{err}
-	}
-	return err
 }
