@@ -216,6 +216,9 @@ func (p *interpolation) run(ctx context.Context, args []string) error {
 	}
 
 	bar := newProgress(p.app, "restoring", len(jobs), p.quiet)
+	if len(jobs) == 1 {
+		p.options.Progress = tiles(p.app, p.quiet)
+	}
 	defer bar.end()
 	written := map[string]string{} // output -> input
 	failed := 0

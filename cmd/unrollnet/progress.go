@@ -26,6 +26,24 @@ func newProgress(a *app, what string, total int, quiet bool) *progress {
 		progressbar.OptionClearOnFinish())}
 }
 
+// tiles returns a function that shows how much of one image is done, nil where
+// nothing is shown.
+func tiles(a *app, quiet bool) func(done, total int) {
+	if quiet || !a.terminal {
+		return nil
+	}
+	var bar *progressbar.ProgressBar
+	return func(done, total int) {
+		if bar == nil {
+			bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(a.err), progressbar.OptionSetDescription("restoring"),
+				progressbar.OptionSetItsString("tiles"), progressbar.OptionShowIts(), progressbar.OptionShowCount(),
+				progressbar.OptionSetWidth(30), progressbar.OptionThrottle(100*time.Millisecond),
+				progressbar.OptionClearOnFinish())
+		}
+		_ = bar.Set(done)
+	}
+}
+
 // add counts one item. What cannot be drawn is no reason to stop.
 func (p *progress) add() {
 	if p != nil {
