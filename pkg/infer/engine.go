@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -237,7 +238,7 @@ func (e *engine) run(ctx context.Context, s *signal, opt Options) ([]float32, er
 	y, big := s.y, 4*len(p.x) >= collectBytes
 	s.y, s.mask = nil, nil
 	if big {
-		runtime.GC() // the mask, and what came before it
+		debug.FreeOSMemory() // the mask, and what came before it
 	}
 	p.known.keep(y, p.w)
 	if s.owned {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"image"
-	"runtime"
+	"runtime/debug"
 	"strings"
 
 	"github.com/unrollnet/unrollnet/pkg/data"
@@ -103,12 +103,13 @@ func (r *Restorer) RestoreImage(ctx context.Context, img *imageio.Image, o Image
 	}
 }
 
-// hold counts an image that callers may well hold on to, and frees what decoding
-// a large one has left behind.
+// hold counts an image that callers may well hold on to, and gives what decoding
+// a large one has left behind back to the system: planes are too large to be put
+// where it was.
 func (o *Options) hold(img *imageio.Image) {
 	o.held = 4 * int64(len(img.Pix)+len(img.Alpha))
 	if o.held >= collectBytes {
-		runtime.GC()
+		debug.FreeOSMemory()
 	}
 }
 
