@@ -65,6 +65,7 @@ type Weights[T kernel.Float] struct {
 	Dim           int
 	Limit         Limit
 	Normalization Normalization
+	Inference     bool // keep nothing for Backward
 
 	// Kept for Backward.
 	feat   []T // g, padded (D,PlaneLen)
@@ -86,19 +87,29 @@ type Limit struct {
 func (w *Weights[T]) Forward(s *kernel.Scratch[T], omega, f, a []T) {
 	g, n := w.Grid, len(w.Grid.Forward)
 	pl, hw := g.PlaneLen, g.H*g.W
+	m := s.Mark()
+	defer s.Release(m)
 	if w.feat == nil {
-		w.feat = make([]T, w.Dim*pl)
-		w.w = make([]T, n*pl)
-		w.root = make([]T, pl)
+		alloc := func(n int) []T { return make([]T, n) }
+		if w.Inference {
+			alloc = s.TakeZero
+			defer func() { w.feat, w.w, w.root, w.rise, w.ones = nil, nil, nil, nil, nil }()
+		}
+		w.feat = alloc(w.Dim * pl)
+		w.w = alloc(n * pl)
+		w.root = alloc(pl)
 		if w.soft() {
-			w.rise, w.ones = make([]T, n*pl), make([]T, g.H*g.Stride)
+			w.ones = alloc(g.H * g.Stride)
 			for i := range w.ones {
 				w.ones[i] = 1
 			}
+			if w.Inference {
+				w.rise = alloc(pl) // one plane, used edge by edge
+			} else {
+				w.rise = alloc(n * pl)
+			}
 		}
 	}
-	m := s.Mark()
-	defer s.Release(m)
 	dense := s.Take(w.Dim * hw)
 	kernel.Gemm(s, 1, true, false, w.Dim, hw, w.Dim, a, w.Dim, f, hw, dense, hw, kernel.Epilogue[T]{})
 	Pad(g, w.feat, dense)
@@ -115,7 +126,11 @@ func (w *Weights[T]) Forward(s *kernel.Scratch[T], omega, f, a []T) {
 		p := w.w[t*pl:][:pl]
 		if w.soft() {
 			// c d/(c+d) = d q with q = c/(c+d).
-			q := rows(g, w.rise[t*pl:][:pl], 0)
+			rise := w.rise
+			if !w.Inference {
+				rise = w.rise[t*pl:][:pl]
+			}
+			q := rows(g, rise, 0)
 			kernel.LinearCombination(q, []T{1, clip}, rows(g, p, 0), w.ones)
 			kernel.Reciprocal(q, q)
 			kernel.Scale(clip, q)

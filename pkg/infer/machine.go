@@ -31,7 +31,6 @@ type machine struct {
 func newMachine(net model.Network, env *op.Env, s shape) (m *machine, err error) {
 	c, g := net.Channels(), G.NewGraph()
 	b := nn.NewBuilder(g, env, net.Params())
-	b.Inference = true
 	n := c * s.h * s.w
 	m = &machine{shape: s, x: make([]float32, n), y: make([]float32, n), mask: make([]float32, n)}
 	x := b.Input("x", m.x, 1, c, s.h, s.w)
@@ -51,8 +50,10 @@ func newMachine(net model.Network, env *op.Env, s shape) (m *machine, err error)
 	}
 	// Values are read through copies: Gorgonia may reuse a buffer once its last
 	// reader has run.
+	op.Keep(next)
 	G.Read(next, &m.out)
 	if ch, _ := net.State(s.block); ch > 0 {
+		op.Keep(nextState)
 		G.Read(nextState, &m.nextState)
 	}
 	m.vm = G.NewTapeMachine(g)
@@ -122,7 +123,7 @@ func (p *lanes) lend(n int) []*lane {
 	clear(p.idle[k:])
 	p.idle = p.idle[:k]
 	for len(ls) < n {
-		ls = append(ls, &lane{env: op.NewEnv(1)})
+		ls = append(ls, &lane{env: op.NewInferenceEnv(1)})
 	}
 	return ls
 }
@@ -229,7 +230,7 @@ func measure(net model.Network) (float64, error) {
 		seen[k] = true
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		m, err := newMachine(net, op.NewEnv(1), shape{t, calibration, calibration})
+		m, err := newMachine(net, op.NewInferenceEnv(1), shape{t, calibration, calibration})
 		if err != nil {
 			return 0, err
 		}

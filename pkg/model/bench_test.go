@@ -19,8 +19,11 @@ func stepMachine(tb testing.TB, cfg Config, batch, size int, train bool) G.VM {
 		tb.Fatal(err)
 	}
 	g := G.NewGraph()
-	b := nn.NewBuilder(g, op.NewEnv(1), n.Params())
-	b.Inference = !train
+	env := op.NewInferenceEnv(1)
+	if train {
+		env = op.NewEnv(1)
+	}
+	b := nn.NewBuilder(g, env, n.Params())
 	c := n.Channels()
 	rng := rand.New(rand.NewPCG(1, 2))
 	x, y, m := make([]float32, batch*c*size*size), make([]float32, batch*c*size*size), make([]float32, batch*c*size*size)

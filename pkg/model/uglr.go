@@ -222,7 +222,7 @@ func (n *uglr) Block(b *nn.Builder, t int, x, y, mask, state *G.Node) (next, nex
 	}
 
 	solver := op.SolverConfig{Grid: grid, Layers: c.CGLayers, Steps: c.CGSteps, Normalization: n.norm,
-		Prior: graph.Prior{Coupled: c.Color == "coupled", Slope: *c.Slope}, Inference: b.Inference}
+		Prior: graph.Prior{Coupled: c.Color == "coupled", Slope: *c.Slope}}
 	var color, slope *G.Node
 	if solver.Prior.Coupled {
 		color = param("color")

@@ -83,10 +83,6 @@ type Builder struct {
 	// parameters kept here by name; for checking values and gradients.
 	Double map[string][]float64
 
-	// Inference, when set, builds for the forward pass alone: operations keep
-	// nothing for a backward pass.
-	Inference bool
-
 	nodes map[string]*G.Node
 }
 

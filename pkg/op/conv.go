@@ -119,11 +119,19 @@ func (f *convSkip[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
 }
 
 func (f *convSkip[T]) forward(e *Env, in [][]T, out []T) {
-	if f.r == nil {
-		f.r = make([]T, len(out))
+	r := f.r
+	switch {
+	case e.Inference:
+		s := scratch[T](e)
+		m := s.Mark()
+		defer s.Release(m)
+		r = s.Take(len(out))
+	case r == nil:
+		r = make([]T, len(out))
+		f.r = r
 	}
-	f.conv.forward(e, in[:3], f.r)
-	kernel.LinearCombination(out, in[3][2*f.row:][:2], in[0], f.r)
+	f.conv.forward(e, in[:3], r)
+	kernel.LinearCombination(out, in[3][2*f.row:][:2], in[0], r)
 }
 
 func (f *convSkip[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/fnv"
+	"slices"
 	"sync/atomic"
 
 	"github.com/chewxy/hm"
@@ -25,12 +26,28 @@ import (
 type Env struct {
 	Workers int // threads inside a kernel, at least 1
 
+	// Inference says that no graph of this Env runs backward: operations keep
+	// nothing but their output, and give that back, for other operations to
+	// write to, once all that read it have run. Outputs that are read from
+	// outside the graph must be told by Keep.
+	Inference bool
+
+	free32 [][]float32 // buffers of outputs that are done with
+	free64 [][]float64
+
 	scratch32 kernel.Scratch[float32]
 	scratch64 kernel.Scratch[float64]
 }
 
 // NewEnv returns an Env whose kernels use workers threads.
 func NewEnv(workers int) *Env { return &Env{Workers: max(workers, 1)} }
+
+// NewInferenceEnv returns an Env with Inference set.
+func NewInferenceEnv(workers int) *Env {
+	e := NewEnv(workers)
+	e.Inference = true
+	return e
+}
 
 // ScratchBytes returns the temporary memory held, in bytes.
 func (e *Env) ScratchBytes() int64 { return e.scratch32.Bytes() + e.scratch64.Bytes() }
@@ -74,6 +91,14 @@ func apply[T kernel.Float](e *Env, f function[T], in ...*G.Node) (*G.Node, error
 		return nil, fmt.Errorf("%v: %w", f, err)
 	}
 	o := &forwardOp[T]{node: newNode[T](f.String(), in, out), env: e, f: f, in: shapes}
+	if e.Inference {
+		for _, n := range in {
+			if p, ok := n.Op().(*forwardOp[T]); ok {
+				p.readers++
+				o.producers = append(o.producers, p)
+			}
+		}
+	}
 	return G.ApplyOp(o, in...)
 }
 
@@ -186,17 +211,71 @@ type forwardOp[T kernel.Float] struct {
 	in     []tensor.Shape
 	result value[T]
 	args   [][]T
+
+	// With Env.Inference: the operations whose outputs this one reads, and how
+	// many read this one's, in all and still to come in this run.
+	producers        []*forwardOp[T]
+	readers, waiting int
+}
+
+// Keep says that n is read from outside the graph, so that its value stays valid
+// after a run.
+func Keep(n *G.Node) {
+	switch o := n.Op().(type) {
+	case *forwardOp[float32]:
+		o.readers++
+	case *forwardOp[float64]:
+		o.readers++
+	}
 }
 
 // Do implements gorgonia.Op.
 func (o *forwardOp[T]) Do(vs ...G.Value) (G.Value, error) {
+	if o.env.Inference && o.result.data == nil {
+		o.result = recycled[T](o.env, o.out)
+	}
 	o.result.init(o.out)
 	var err error
 	if o.args, err = slicesOf(vs, o.args); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.name, err)
 	}
 	o.f.forward(o.env, o.args, o.result.data)
-	return o.result.get(), nil
+	v := o.result.get()
+	o.waiting = o.readers
+	for _, p := range o.producers {
+		if p.waiting--; p.waiting == 0 {
+			list := free[T](o.env)
+			*list = append(*list, p.result.data)
+			p.result = value[T]{}
+		}
+	}
+	return v, nil
+}
+
+func free[T kernel.Float](e *Env) *[][]T {
+	var f any = &e.free32
+	if _, ok := any(T(0)).(float64); ok {
+		f = &e.free64
+	}
+	return f.(*[][]T)
+}
+
+// recycled returns an output of shape s in the smallest buffer put aside that is
+// large enough, but not twice as large as needed; the zero value if there is none.
+func recycled[T kernel.Float](e *Env, s tensor.Shape) (v value[T]) {
+	n, list, best := s.TotalSize(), free[T](e), -1
+	for i, b := range *list {
+		if cap(b) >= n && cap(b) <= 2*n && (best < 0 || cap(b) < cap((*list)[best])) {
+			best = i
+		}
+	}
+	if best < 0 || s.Dims() == 0 {
+		return v
+	}
+	v.data = (*list)[best][:n]
+	*list = slices.Delete(*list, best, best+1)
+	v.v = tensor.New(tensor.WithShape(s.Clone()...), tensor.WithBacking(v.data))
+	return v
 }
 
 // DiffWRT implements gorgonia.SDOp.

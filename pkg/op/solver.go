@@ -15,7 +15,6 @@ type SolverConfig struct {
 	Layers, Steps int // restarts, and iterations of each
 	Prior         graph.Prior
 	Normalization graph.Normalization
-	Inference     bool // forward only: keep nothing for a backward pass
 }
 
 // ConjugateGradient adds the unrolled solver graph.Solver of every head: from the
@@ -97,7 +96,7 @@ func (f *solver[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
 	f.each = make([]graph.Solver[T], f.batch*f.heads)
 	for i := range f.each {
 		f.each[i] = graph.Solver[T]{Grid: g, Channels: f.channels, Layers: f.cfg.Layers, Steps: f.cfg.Steps,
-			Prior: f.cfg.Prior, Normalization: f.cfg.Normalization, Keep: !f.cfg.Inference}
+			Prior: f.cfg.Prior, Normalization: f.cfg.Normalization}
 	}
 	return tensor.Shape{f.batch, f.heads, f.channels, g.H, g.W}, nil
 }
@@ -149,6 +148,7 @@ func (f *solver[T]) forward(e *Env, in [][]T, out []T) {
 		for h := range f.heads {
 			i := b*f.heads + h
 			copy(x, start)
+			f.each[i].Keep = !e.Inference
 			f.each[i].Forward(s, x, missing, in[solverOmega][i*no:][:no], f.coefficients(in, h))
 			graph.Unpad(g, out[i*n:][:n], x)
 		}

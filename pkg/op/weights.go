@@ -55,9 +55,13 @@ func (f *edgeWeights[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
 
 func (f *edgeWeights[T]) forward(e *Env, in [][]T, out []T) {
 	s := scratch[T](e)
+	if e.Inference {
+		clear(out) // a recycled buffer's padding is not zero
+	}
 	nx, na, no := f.dim*f.grid.H*f.grid.W, f.dim*f.dim, f.norm.Planes(f.grid)*f.grid.PlaneLen
 	for i := range f.each {
 		h := i % f.heads
+		f.each[i].Inference = e.Inference
 		f.each[i].Forward(s, out[i*no:][:no], in[0][i*nx:][:nx], in[1][h*na:][:na])
 	}
 }

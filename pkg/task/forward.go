@@ -70,8 +70,7 @@ func newForward(net model.Network, c, h, w int) (*forward, error) {
 		return nil, fmt.Errorf("image has %d channels, expected the network's %d", c, net.Channels())
 	}
 	g := G.NewGraph()
-	b := nn.NewBuilder(g, op.NewEnv(1), net.Params())
-	b.Inference = true
+	b := nn.NewBuilder(g, op.NewInferenceEnv(1), net.Params())
 	f := &forward{y: make([]float32, c*h*w), mask: make([]float32, c*h*w)}
 	y, mask := b.Input("y", f.y, 1, c, h, w), b.Input("mask", f.mask, 1, c, h, w)
 	x, err := net.Forward(b, y, mask)
