@@ -57,16 +57,26 @@ type pyramidLevel struct {
 }
 
 func newPyramid[T kernel.Float](y, mask []T, h, w int) *pyramid {
-	fine := pyramidLevel{h: h, w: w, sum: make([]float64, h*w), count: make([]float64, h*w)}
-	for i := range fine.sum {
-		if mask[i] != 0 {
-			fine.sum[i], fine.count[i] = float64(y[i]), 1
+	p := &pyramid{}
+	half := func(h, w int) pyramidLevel {
+		n := pyramidLevel{h: (h + 1) / 2, w: (w + 1) / 2}
+		n.sum, n.count = make([]float64, n.h*n.w), make([]float64, n.h*n.w)
+		return n
+	}
+	n := half(h, w)
+	for r := range h {
+		for c := range w {
+			if mask[r*w+c] != 0 {
+				i := r/2*n.w + c/2
+				n.sum[i] += float64(y[r*w+c])
+				n.count[i]++
+			}
 		}
 	}
-	p := &pyramid{}
-	for fine.h > 1 || fine.w > 1 {
-		n := pyramidLevel{h: (fine.h + 1) / 2, w: (fine.w + 1) / 2}
-		n.sum, n.count = make([]float64, n.h*n.w), make([]float64, n.h*n.w)
+	p.levels = append(p.levels, n)
+	for n.h > 1 || n.w > 1 {
+		fine := n
+		n = half(fine.h, fine.w)
 		for r := range fine.h {
 			for c := range fine.w {
 				i := r/2*n.w + c/2
@@ -75,7 +85,6 @@ func newPyramid[T kernel.Float](y, mask []T, h, w int) *pyramid {
 			}
 		}
 		p.levels = append(p.levels, n)
-		fine = n
 	}
 	return p
 }
