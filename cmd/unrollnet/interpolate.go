@@ -190,6 +190,12 @@ func parseBytes(s string) (int64, error) {
 	return int64(v * factor), nil
 }
 
+// inputFile is a file that must not be written over.
+type inputFile struct {
+	path string
+	info os.FileInfo
+}
+
 // job is one input and where its result goes.
 type job struct {
 	in  string // path, or "-"
@@ -207,12 +213,17 @@ func (p *interpolation) run(ctx context.Context, args []string) error {
 			return usagef("-o %s: found %d inputs and no such folder, expected a folder that exists", p.output, len(jobs))
 		}
 	}
-	inputs := make([]string, 0, len(jobs)+1)
+	var inputs []inputFile
+	add := func(path string) {
+		if st, err := os.Stat(path); err == nil && path != "-" {
+			inputs = append(inputs, inputFile{path, st})
+		}
+	}
 	for _, j := range jobs {
-		inputs = append(inputs, j.in)
+		add(j.in)
 	}
 	if p.maskPath != "" {
-		inputs = append(inputs, p.maskPath)
+		add(p.maskPath)
 	}
 
 	bar := newProgress(p.app, "restoring", len(jobs), p.quiet)
@@ -313,7 +324,7 @@ func exists(path string) bool {
 }
 
 // one restores one input.
-func (p *interpolation) one(ctx context.Context, j job, inputs []string, written map[string]string, bar *progress) (rep report, err error) {
+func (p *interpolation) one(ctx context.Context, j job, inputs []inputFile, written map[string]string, bar *progress) (rep report, err error) {
 	rep.Input = j.in
 	if j.err != nil {
 		return rep, j.err
@@ -487,21 +498,21 @@ func (p *interpolation) outputOf(in, taskName string, scale int) string {
 
 // checkOutput refuses, before any work, outputs that are inputs, that an
 // earlier input has written, that exist, or whose ending names no format.
-func (p *interpolation) checkOutput(out, in string, inputs []string, written map[string]string) (skip bool, err error) {
+func (p *interpolation) checkOutput(out, in string, inputs []inputFile, written map[string]string) (skip bool, err error) {
 	if out == "-" {
 		if p.asJSON {
 			return false, usagef("--json: found a result for stdout, expected -o FILE beside it")
 		}
 		return false, nil
 	}
-	for _, i := range inputs {
-		if i != "-" && imageio.SameFile(i, out) {
-			return false, usagef("%s: found the input %s as output, expected another file", out, i)
-		}
+	if from, ok := written[out]; ok {
+		return false, usagef("%s: found the result of %s under this name, expected one input for each", out, from)
 	}
-	for w, from := range written {
-		if imageio.SameFile(w, out) {
-			return false, usagef("%s: found the result of %s under this name, expected one input for each", out, from)
+	if st, err := os.Stat(out); err == nil {
+		for _, i := range inputs {
+			if os.SameFile(i.info, st) {
+				return false, usagef("%s: found the input %s as output, expected another file", out, i.path)
+			}
 		}
 	}
 	if _, err := imageio.FormatOf(out); err != nil {
