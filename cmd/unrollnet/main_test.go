@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,6 +24,7 @@ import (
 	"github.com/unrollnet/unrollnet/pkg/data"
 	"github.com/unrollnet/unrollnet/pkg/imageio"
 	"github.com/unrollnet/unrollnet/pkg/model"
+	"github.com/unrollnet/unrollnet/pkg/model/weights"
 )
 
 func TestMain(m *testing.M) {
@@ -43,6 +45,14 @@ func TestScripts(t *testing.T) {
 			"is":      cmdIs,
 			"files":   cmdFiles,
 			"lock":    cmdLock,
+		},
+		// [embedded:NAME] holds where the network NAME is compiled in.
+		Condition: func(cond string) (bool, error) {
+			name, ok := strings.CutPrefix(cond, "embedded:")
+			if !ok {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			return slices.Contains(weights.Names(), name), nil
 		},
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
