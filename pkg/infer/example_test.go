@@ -36,6 +36,7 @@ func ExampleOpen() {
 		return
 	}
 	fmt.Println(picture.Bounds())
+	// Output: (0,0)-(32,24)
 }
 
 // Any network can be used, here one that has not been trained: whatever it makes
