@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Print writes an experiment as commented YAML: every key, with what it means
+// Print writes an experiment as commented YAML: every key its model has, with what it means
 // and its legal values beside it. Reading the text again gives the experiment.
 func Print(w io.Writer, e Experiment) error {
 	return write(w, reflect.ValueOf(e), "", 0)
@@ -27,7 +27,7 @@ func PrintModel(w io.Writer, c model.Config) error {
 // write lays out a section with its comments in one column.
 func write(w io.Writer, v reflect.Value, key string, depth int) error {
 	var lines []printed
-	if err := lay(&lines, v, key, depth); err != nil {
+	if err := lay(&lines, v, key, depth, func(string) bool { return true }); err != nil {
 		return err
 	}
 	width := 0
@@ -52,14 +52,18 @@ func write(w io.Writer, v reflect.Value, key string, depth int) error {
 // printed is one line: a key with its value, and its comment.
 type printed struct{ text, comment string }
 
-// lay appends the lines of the struct v.
-func lay(lines *[]printed, v reflect.Value, key string, depth int) error {
+// lay appends the lines of the struct v, without the keys that are not used: an
+// architecture has some of those of the model section.
+func lay(lines *[]printed, v reflect.Value, key string, depth int, used func(key string) bool) error {
 	indent := strings.Repeat("  ", depth)
+	if c, ok := v.Interface().(model.Config); ok {
+		used = func(k string) bool { return c.Uses(strings.TrimPrefix(k, key+".")) }
+	}
 	for _, f := range fieldsOf(v.Type()) {
 		full := join(key, f.name)
 		fv := v.Field(f.index)
 		comment := comments[full]
-		if f.omitempty && fv.IsZero() {
+		if f.omitempty && fv.IsZero() || !used(full) {
 			continue
 		}
 		if f.typ.Kind() == reflect.Struct {
@@ -67,7 +71,7 @@ func lay(lines *[]printed, v reflect.Value, key string, depth int) error {
 				*lines = append(*lines, printed{})
 			}
 			*lines = append(*lines, printed{indent + f.name + ":", comment})
-			if err := lay(lines, fv, full, depth+1); err != nil {
+			if err := lay(lines, fv, full, depth+1, used); err != nil {
 				return err
 			}
 			continue

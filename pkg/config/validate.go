@@ -106,7 +106,7 @@ func (e Experiment) crossCheck() error {
 		return err
 	}
 	align := 1
-	if e.Model.Features.Pack == 2 || e.Data.Degradation.Task == data.Demosaic {
+	if e.Model.Align() == 2 || e.Data.Degradation.Task == data.Demosaic {
 		align = 2
 	}
 	if e.Data.Degradation.Task == data.Scale {

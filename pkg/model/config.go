@@ -11,7 +11,7 @@ import (
 // Config is the `model` section of an experiment: an architecture and its
 // hyper-parameters. Zero values stand for those of the preset.
 type Config struct {
-	Type     string `yaml:"type" json:"type"`         // uglr
+	Type     string `yaml:"type" json:"type"`         // uglr | ugtv | ugpl | swin
 	Preset   string `yaml:"preset" json:"preset"`     // default | paper | tiny
 	Channels int    `yaml:"channels" json:"channels"` // of the signal: 3 (RGB sharing one graph) | 1
 
@@ -33,6 +33,27 @@ type Config struct {
 	BlockSkip     *bool   `yaml:"block_skip" json:"block_skip"`         // x <- p new + (1-p) old with p learned
 	Mixing        string  `yaml:"mixing" json:"mixing"`                 // of heads: average (learned weights, the paper's) | pixel (softmax of CNN outputs)
 	Consistency   string  `yaml:"consistency" json:"consistency"`       // with the samples after mixing: hard (put back exactly) | none (the paper's)
+
+	// ugtv: the ADMM of total variation.
+	Gamma      float64 `yaml:"gamma" json:"gamma,omitempty"`           // start of its penalties, more than 0
+	Constraint string  `yaml:"constraint" json:"constraint,omitempty"` // how its x-step holds the samples: exact | multiplier (the paper's)
+
+	// ugpl: the exponent of the prior.
+	P        float64 `yaml:"p" json:"p,omitempty"`                 // more than 1, at most 2; where learned, its start
+	PLearned *bool   `yaml:"p_learned" json:"p_learned,omitempty"` // one p for each block and head
+	PEpsilon float64 `yaml:"p_epsilon" json:"p_epsilon,omitempty"` // differences well below it are smoothed as with p = 2; signals are in [0,1]
+
+	// swin: a transformer with no graph.
+	Swin Swin `yaml:"swin" json:"swin,omitzero"`
+}
+
+// Swin is the size of a window-attention transformer; Config.Blocks is the
+// number of its residual groups and Config.Heads that of its attention heads.
+type Swin struct {
+	Embed  int     `yaml:"embed" json:"embed"`   // channels of a token, a multiple of heads
+	Layers int     `yaml:"layers" json:"layers"` // attention + MLP pairs of a group; every second one's windows are shifted
+	Window int     `yaml:"window" json:"window"` // side of a window in tokens of 2x2 pixels
+	MLP    float64 `yaml:"mlp" json:"mlp"`       // hidden channels of the MLP over embed
 }
 
 // Offset is a neighbour's place relative to a pixel: rows down, columns right.
@@ -49,39 +70,7 @@ type Features struct {
 	PixelGain *float64 `yaml:"pixel_gain" json:"pixel_gain"` // start of a linear map of the pixel's colour added to its features, so that edges begin as colour differences; 0 for none
 }
 
-// Types and Presets name what Config.Type and Config.Preset may be.
-var (
-	Types   = []string{"uglr"}
-	Presets = []string{"default", "paper", "tiny"}
-)
-
 func ptr[T any](v T) *T { return &v }
-
-// preset returns the values a preset stands for.
-func preset(name string) (Config, bool) {
-	switch name {
-	case "default":
-		return Config{
-			Channels: 3, Blocks: 4, Heads: 2, FeatureDim: 12, Window: 5, CGLayers: 1, CGSteps: 8,
-			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 2, Carry: ptr(false), Detail: ptr(12), PixelGain: ptr(10.)},
-			Normalization: "softmax_symmetric", DistanceClip: 11.5, DistanceLimit: "soft", Color: "coupled",
-			Slope: ptr(true), MaskInput: ptr(true), BlockSkip: ptr(false), Mixing: "pixel", Consistency: "hard",
-		}, true
-	case "paper":
-		return Config{
-			Channels: 3, Blocks: 5, Heads: 4, FeatureDim: 12, Window: 5, CGLayers: 5, CGSteps: 10,
-			Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 1, Carry: ptr(false), Detail: ptr(0), PixelGain: ptr(0.)},
-			Normalization: "symmetric", DistanceClip: -1, DistanceLimit: "hard", Color: "independent",
-			Slope: ptr(false), MaskInput: ptr(false), BlockSkip: ptr(false), Mixing: "average", Consistency: "none",
-		}, true
-	case "tiny":
-		c, _ := preset("default")
-		c.Blocks, c.FeatureDim, c.CGSteps = 2, 4, 4
-		c.Features.Layers, c.Features.Channels, c.Features.Detail = 2, 8, ptr(4)
-		return c, true
-	}
-	return Config{}, false
-}
 
 func orDefault[T comparable](v *T, d T) {
 	var zero T
@@ -95,16 +84,24 @@ func orDefault[T comparable](v *T, d T) {
 func (c Config) Resolved() (Config, error) {
 	orDefault(&c.Type, "uglr")
 	orDefault(&c.Preset, "default")
-	if !slices.Contains(Types, c.Type) {
+	a, ok := architectures[c.Type]
+	if !ok {
 		return c, oneOf("model.type", c.Type, Types)
 	}
-	p, ok := preset(c.Preset)
+	p, ok := a.presets[c.Preset]
 	if !ok {
-		return c, oneOf("model.preset", c.Preset, Presets)
+		return c, oneOf("model.preset", c.Preset, PresetsOf(c.Type))
+	}
+	for key, set := range c.set() {
+		if set && !a.uses(key) {
+			return c, fmt.Errorf("model.%s: found for type %s, which has no such key", key, c.Type)
+		}
 	}
 	orDefault(&c.Channels, p.Channels)
 	orDefault(&c.Blocks, p.Blocks)
 	orDefault(&c.Heads, p.Heads)
+	orDefault(&c.MaskInput, p.MaskInput)
+	orDefault(&c.Consistency, p.Consistency)
 	orDefault(&c.FeatureDim, p.FeatureDim)
 	orDefault(&c.Features.Layers, p.Features.Layers)
 	orDefault(&c.Features.Channels, p.Features.Channels)
@@ -120,29 +117,93 @@ func (c Config) Resolved() (Config, error) {
 	orDefault(&c.DistanceLimit, p.DistanceLimit)
 	orDefault(&c.Color, p.Color)
 	orDefault(&c.Slope, p.Slope)
-	orDefault(&c.MaskInput, p.MaskInput)
 	orDefault(&c.BlockSkip, p.BlockSkip)
 	orDefault(&c.Mixing, p.Mixing)
-	orDefault(&c.Consistency, p.Consistency)
-	if c.Channels == 1 {
+	orDefault(&c.Gamma, p.Gamma)
+	orDefault(&c.Constraint, p.Constraint)
+	orDefault(&c.P, p.P)
+	orDefault(&c.PLearned, p.PLearned)
+	orDefault(&c.PEpsilon, p.PEpsilon)
+	orDefault(&c.Swin.Embed, p.Swin.Embed)
+	orDefault(&c.Swin.Layers, p.Swin.Layers)
+	orDefault(&c.Swin.Window, p.Swin.Window)
+	orDefault(&c.Swin.MLP, p.Swin.MLP)
+	if c.Channels == 1 && c.Color != "" {
 		c.Color = "independent" // nothing to couple
 	}
 	if len(c.Offsets) == 0 {
 		orDefault(&c.Window, p.Window)
 	}
-	return c, c.validate()
+	if err := c.validate(a.uses); err != nil {
+		return c, err
+	}
+	return c, a.check(c)
 }
 
-func (c Config) validate() error {
+// set says of each key that is not common to all types whether it has a value.
+func (c Config) set() map[string]bool {
+	f := c.Features
+	return map[string]bool{
+		"feature_dim": c.FeatureDim != 0, "window": c.Window != 0, "offsets": len(c.Offsets) > 0,
+		"features.layers": f.Layers != 0, "features.channels": f.Channels != 0, "features.skip": f.Skip != "", "features.pack": f.Pack != 0,
+		"features.carry": f.Carry != nil, "features.detail": f.Detail != nil, "features.pixel_gain": f.PixelGain != nil,
+		"cg_layers": c.CGLayers != 0, "cg_steps": c.CGSteps != 0, "normalization": c.Normalization != "",
+		"distance_clip": c.DistanceClip != 0, "distance_limit": c.DistanceLimit != "", "color": c.Color != "", "slope": c.Slope != nil,
+		"block_skip": c.BlockSkip != nil, "mixing": c.Mixing != "",
+		"gamma": c.Gamma != 0, "constraint": c.Constraint != "",
+		"p": c.P != 0, "p_learned": c.PLearned != nil, "p_epsilon": c.PEpsilon != 0,
+		"swin.embed": c.Swin.Embed != 0, "swin.layers": c.Swin.Layers != 0, "swin.window": c.Swin.Window != 0, "swin.mlp": c.Swin.MLP != 0,
+	}
+}
+
+// Uses says whether the architecture c.Type knows a key, such as "gamma" or
+// "features.pack"; of a section, whether it knows any key in it.
+func (c Config) Uses(key string) bool {
+	a, ok := architectures[c.Type]
+	if !ok {
+		return true
+	}
+	inside, section := false, false
+	for k := range c.set() {
+		if k == key {
+			return a.uses(key)
+		}
+		if strings.HasPrefix(k, key+".") {
+			section = true
+			inside = inside || a.uses(k)
+		}
+	}
+	return inside || !section // what is not in set is common to all
+}
+
+// Align returns what the side of a patch must be a multiple of: 2 where blocks of
+// 2x2 pixels are packed into channels, else 1.
+func (c Config) Align() int {
+	if c.Type == "swin" || c.Features.Pack == 2 {
+		return 2
+	}
+	return 1
+}
+
+// validate checks the keys the architecture uses one by one.
+func (c Config) validate(uses func(key string) bool) error {
+	detail, gain := 0, 0.
+	if c.Features.Detail != nil {
+		detail = *c.Features.Detail
+	}
+	if c.Features.PixelGain != nil {
+		gain = *c.Features.PixelGain
+	}
 	for _, k := range []struct {
 		key         string
 		v, min, max int
 	}{
 		{"blocks", c.Blocks, 1, 64}, {"heads", c.Heads, 1, 64}, {"feature_dim", c.FeatureDim, 1, 256},
 		{"features.layers", c.Features.Layers, 1, 16}, {"features.channels", c.Features.Channels, 1, 1024},
-		{"features.pack", c.Features.Pack, 1, 2}, {"features.detail", *c.Features.Detail, 0, 1024}, {"cg_layers", c.CGLayers, 1, 64}, {"cg_steps", c.CGSteps, 1, 256},
+		{"features.pack", c.Features.Pack, 1, 2}, {"features.detail", detail, 0, 1024}, {"cg_layers", c.CGLayers, 1, 64}, {"cg_steps", c.CGSteps, 1, 256},
+		{"swin.embed", c.Swin.Embed, 1, 1024}, {"swin.layers", c.Swin.Layers, 1, 64}, {"swin.window", c.Swin.Window, 2, 32},
 	} {
-		if k.v < k.min || k.v > k.max {
+		if (k.v < k.min || k.v > k.max) && c.Uses(k.key) {
 			return fmt.Errorf("model.%s: found %d, expected %d to %d", k.key, k.v, k.min, k.max)
 		}
 	}
@@ -158,28 +219,44 @@ func (c Config) validate() error {
 				return fmt.Errorf("model.offsets: found %v, expected neighbours other than [0,0] at most 7 away", o)
 			}
 		}
-	} else if c.Window < 3 || c.Window > 15 || c.Window%2 == 0 {
+	} else if uses("window") && (c.Window < 3 || c.Window > 15 || c.Window%2 == 0) {
 		return fmt.Errorf("model.window: found %d, expected an odd number from 3 to 15", c.Window)
 	}
-	if v := *c.Features.PixelGain; !(v >= 0 && v <= 1000) {
-		return fmt.Errorf("model.features.pixel_gain: found %g, expected 0 to 1000", v)
+	if !(gain >= 0 && gain <= 1000) {
+		return fmt.Errorf("model.features.pixel_gain: found %g, expected 0 to 1000", gain)
 	}
 	if c.DistanceClip > 80 {
 		return fmt.Errorf("model.distance_clip: found %g, expected at most 80, or negative for none", c.DistanceClip)
 	}
 	for _, k := range []struct {
+		key     string
+		v       float64
+		ok      bool
+		allowed string
+	}{
+		{"gamma", c.Gamma, c.Gamma > 0 && c.Gamma <= 1e6, "more than 0, at most 1e6"},
+		{"p", c.P, c.P > 1 && c.P <= 2, "more than 1, at most 2"},
+		{"p_epsilon", c.PEpsilon, c.PEpsilon > 0 && c.PEpsilon <= 1, "more than 0, at most 1"},
+		{"swin.mlp", c.Swin.MLP, c.Swin.MLP > 0 && c.Swin.MLP <= 16, "more than 0, at most 16"},
+	} {
+		if !k.ok && uses(k.key) {
+			return fmt.Errorf("model.%s: found %g, expected %s", k.key, k.v, k.allowed)
+		}
+	}
+	for _, k := range []struct {
 		key, v  string
 		allowed []string
 	}{
-		{"model.features.skip", c.Features.Skip, []string{"scaled", "none"}},
-		{"model.normalization", c.Normalization, []string{"symmetric", "softmax_symmetric", "random_walk"}},
-		{"model.distance_limit", c.DistanceLimit, []string{"soft", "hard"}},
-		{"model.color", c.Color, []string{"independent", "coupled"}},
-		{"model.mixing", c.Mixing, []string{"average", "pixel"}},
-		{"model.consistency", c.Consistency, []string{"hard", "none"}},
+		{"features.skip", c.Features.Skip, []string{"scaled", "none"}},
+		{"normalization", c.Normalization, []string{"symmetric", "softmax_symmetric", "random_walk"}},
+		{"distance_limit", c.DistanceLimit, []string{"soft", "hard"}},
+		{"color", c.Color, []string{"independent", "coupled"}},
+		{"mixing", c.Mixing, []string{"average", "pixel"}},
+		{"consistency", c.Consistency, []string{"hard", "none"}},
+		{"constraint", c.Constraint, []string{"exact", "multiplier"}},
 	} {
-		if !slices.Contains(k.allowed, k.v) {
-			return oneOf(k.key, k.v, k.allowed)
+		if !slices.Contains(k.allowed, k.v) && c.Uses(k.key) {
+			return oneOf("model."+k.key, k.v, k.allowed)
 		}
 	}
 	return nil

@@ -90,6 +90,13 @@ func checkSize(c Config) error {
 	if err != nil {
 		return err
 	}
+	if r.Type == "swin" {
+		e := float64(r.Swin.Embed)
+		if n := float64(r.Blocks) * e * e * (9 + float64(r.Swin.Layers)*(4+2*r.Swin.MLP)); n > 1<<26 {
+			return fmt.Errorf("%s: the network has over %d parameters, expected fewer", MetaModel, 1<<26)
+		}
+		return nil
+	}
 	perBlock := r.Features.Channels*r.Features.Channels*9*r.Features.Layers + r.Heads*r.FeatureDim*(r.FeatureDim+4*r.Features.Channels+9**r.Features.Detail)
 	if perBlock > 1<<26/r.Blocks {
 		return fmt.Errorf("%s: the network has over %d parameters, expected fewer", MetaModel, 1<<26)

@@ -1,10 +1,6 @@
 package model
 
 import (
-	"fmt"
-	"math"
-	"math/rand/v2"
-
 	"github.com/unrollnet/unrollnet/pkg/graph"
 	"github.com/unrollnet/unrollnet/pkg/nn"
 	"github.com/unrollnet/unrollnet/pkg/op"
@@ -18,317 +14,92 @@ import (
 //
 // The samples y of an image are completed by minimising a quadratic form of the
 // graph, x' A x subject to Hx = y. Every block learns its graphs anew from the
-// estimate so far:
+// estimate so far (graphNet), then low-passes:
 //
-//	features    f  = CNN(x, mask)                        (heads*D maps)
-//	edges       w_ij = exp(-|A_h'(f_i - f_j)|^2)         24 neighbours, normalised: self-attention
-//	low-pass    z_h = conjugate gradient on graph h      samples kept, a few steps, learned step sizes
-//	mix         x  = sum over heads of c_h z_h
+//	z_h = conjugate gradient on graph h      samples kept, a few steps, learned step sizes
 //
 // All that is learned: the CNN, the metric factors A_h, step sizes, c, and the
 // colour and slope coefficients of the prior.
-type uglr struct {
-	cfg     Config
-	params  *nn.Params
-	forward []Offset
-	norm    graph.Normalization
+type uglr struct{}
+
+var uglrArchitecture = architecture{
+	presets: map[string]Config{"default": uglrDefault(), "paper": uglrPaper(), "tiny": tiny(uglrDefault())},
+	uses:    func(key string) bool { return graphKeys[key] },
+	check:   func(Config) error { return nil },
+	build:   newUGLR,
 }
 
-// New returns the network cfg describes with parameters initialised from seed,
-// or an error that names the offending key.
-func New(cfg Config, seed uint64) (Network, error) {
-	cfg, err := cfg.Resolved()
-	if err != nil {
-		return nil, err
+func uglrDefault() Config {
+	return Config{
+		Channels: 3, Blocks: 4, Heads: 2, FeatureDim: 12, Window: 5, CGLayers: 1, CGSteps: 8,
+		Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 2, Carry: ptr(false), Detail: ptr(12), PixelGain: ptr(10.)},
+		Normalization: "softmax_symmetric", DistanceClip: 11.5, DistanceLimit: "soft", Color: "coupled",
+		Slope: ptr(true), MaskInput: ptr(true), BlockSkip: ptr(false), Mixing: "pixel", Consistency: "hard",
 	}
-	return newUGLR(cfg, seed)
 }
 
-func newUGLR(cfg Config, seed uint64) (*uglr, error) {
-	norm, err := graph.ParseNormalization(cfg.Normalization)
-	if err != nil {
-		return nil, fmt.Errorf("model.%w", err)
+func uglrPaper() Config {
+	return Config{
+		Channels: 3, Blocks: 5, Heads: 4, FeatureDim: 12, Window: 5, CGLayers: 5, CGSteps: 10,
+		Features:      Features{Layers: 4, Channels: 48, Skip: "scaled", Pack: 1, Carry: ptr(false), Detail: ptr(0), PixelGain: ptr(0.)},
+		Normalization: "symmetric", DistanceClip: -1, DistanceLimit: "hard", Color: "independent",
+		Slope: ptr(false), MaskInput: ptr(false), BlockSkip: ptr(false), Mixing: "average", Consistency: "none",
 	}
-	n := &uglr{cfg: cfg, params: nn.NewParams(), forward: cfg.forwardOffsets(), norm: norm}
-	rng := rand.New(rand.NewPCG(seed, 0x75474c52)) // "uGLR"
-	for t := range cfg.Blocks {
-		n.addBlock(t, rng)
-	}
-	return n, nil
 }
 
-// name returns the name of a parameter of block t.
-func name(t int, part string) string { return fmt.Sprintf("block%d.%s", t, part) }
+func newUGLR(cfg Config, seed uint64) (Network, error) { return newGraphNet(cfg, seed, uglr{}) }
 
-// addBlock creates the parameters of block t.
-func (n *uglr) addBlock(t int, rng *rand.Rand) {
-	c, p := n.cfg, n.params
-	// One of a few scalars that steer a whole block.
-	coefficient := func(part string, init func(int) float32, shape ...int) {
-		q := p.Add(name(t, part), init, shape...)
-		q.NoDecay, q.Solver = true, true
-	}
-	conv := func(part string, in, out, size int) {
-		bound := 1 / math.Sqrt(float64(in*size*size))
-		p.Add(name(t, part+".weight"), nn.Uniform(rng, bound), out, in, size, size)
-		p.Add(name(t, part+".bias"), nn.Uniform(rng, bound), out).NoDecay = true
-	}
-	in := n.inputs(t)
-	for l := range c.Features.Layers {
-		conv(fmt.Sprintf("conv%d", l), in, c.Features.Channels, 3)
-		in = c.Features.Channels
-	}
-	if c.Features.Skip == "scaled" && c.Features.Layers > 1 {
-		coefficient("skip", nn.Constant(.5), c.Features.Layers-1, 2)
-	}
-	if n.projects() {
-		conv("project", in, n.maps()*c.Features.Pack*c.Features.Pack, 1)
-	}
-	dims := c.Heads * c.FeatureDim
-	if d := *c.Features.Detail; d > 0 {
-		conv("detail0", n.seen(), d, 3)
-		p.Add(name(t, "detail1.weight"), nn.Constant(0), dims, d, 3, 3) // starts without effect
-		p.Add(name(t, "detail1.bias"), nn.Constant(0), dims).NoDecay = true
-	}
-	if gain := *c.Features.PixelGain; gain > 0 {
-		std := gain / math.Sqrt(float64(c.FeatureDim))
-		p.Add(name(t, "pixel.weight"), func(int) float32 { return float32(rng.NormFloat64() * std) }, dims, c.Channels, 1, 1)
-		if n.projects() {
-			// Edges begin as colour differences: the CNN starts small beside them.
-			k := dims * c.Features.Pack * c.Features.Pack
-			w, b := p.Get(name(t, "project.weight")), p.Get(name(t, "project.bias"))
-			for i := range w.Data[:k*in] {
-				w.Data[i] *= .3
-			}
-			clear(b.Data[:k])
-		}
-	}
-	// M = A A' = 1.5 I at the start.
-	p.Add(name(t, "metric"), func(i int) float32 {
-		if i/c.FeatureDim%c.FeatureDim == i%c.FeatureDim {
-			return float32(math.Sqrt(1.5))
-		}
-		return 0
-	}, c.Heads, c.FeatureDim, c.FeatureDim).NoDecay = true
-	coefficient("alpha", nn.Constant(.5), c.Heads, c.CGLayers, c.CGSteps)
-	coefficient("beta", nn.Constant(.3), c.Heads, c.CGLayers, c.CGSteps)
+func (uglr) params(c Config, add func(part string, init func(int) float32, shape ...int)) {
+	addStepSizes(c, add)
+	addPrior(c, add)
+}
+
+// addStepSizes adds the step sizes of c.CGLayers runs of c.CGSteps iterations.
+func addStepSizes(c Config, add func(part string, init func(int) float32, shape ...int)) {
+	add("alpha", nn.Constant(.5), c.Heads, c.CGLayers, c.CGSteps)
+	add("beta", nn.Constant(.3), c.Heads, c.CGLayers, c.CGSteps)
+}
+
+// addPrior adds the coefficients of the prior: how it couples colours, and what
+// it thinks of slopes.
+func addPrior(c Config, add func(part string, init func(int) float32, shape ...int)) {
 	if c.Color == "coupled" {
 		start := [9]float32{1, -1, 0, 0, -1, 1, .35, .35, .35}
-		coefficient("color", func(i int) float32 { return start[i%9] }, c.Heads, 3, 3)
+		add("color", func(i int) float32 { return start[i%9] }, c.Heads, 3, 3)
 	}
 	if *c.Slope {
 		// Heads begin as two kinds, one after slopes and one after values.
 		start := [4]float32{-.5, .5, .5, -1.5}
-		coefficient("slope", func(i int) float32 { return start[i%4] }, c.Heads, 2)
-	}
-	if c.Mixing == "average" {
-		coefficient("mix", nn.Constant(1/float32(c.Heads)), c.Heads)
-	}
-	if *c.BlockSkip {
-		coefficient("block_skip", nn.Constant(.95), 1)
+		add("slope", func(i int) float32 { return start[i%4] }, c.Heads, 2)
 	}
 }
 
-// inputs returns the channels the CNN of block t sees.
-func (n *uglr) inputs(t int) int {
-	in := n.seen() * n.cfg.Features.Pack * n.cfg.Features.Pack
-	if t > 0 {
-		s, _ := n.State(t - 1)
-		in += s
-	}
-	return in
-}
-
-// seen returns the channels of a pixel a CNN sees: estimate and mask.
-func (n *uglr) seen() int {
-	if *n.cfg.MaskInput {
-		return 2 * n.cfg.Channels
-	}
-	return n.cfg.Channels
-}
-
-// maps returns the feature maps a block needs at full resolution: D for each
-// head, and the scores of per-pixel mixing.
-func (n *uglr) maps() int {
-	m := n.cfg.Heads * n.cfg.FeatureDim
-	if n.cfg.Mixing == "pixel" {
-		m += n.cfg.Heads
-	}
-	return m
-}
-
-// projects says whether a 1x1 convolution makes the maps; the paper's CNN ends
-// in them.
-func (n *uglr) projects() bool {
-	return n.cfg.Features.Pack > 1 || n.cfg.Features.Channels != n.maps() || n.cfg.Mixing == "pixel"
-}
-
-func (n *uglr) Config() Config     { return n.cfg }
-func (n *uglr) Params() *nn.Params { return n.params }
-func (n *uglr) Channels() int      { return n.cfg.Channels }
-func (n *uglr) Blocks() int        { return n.cfg.Blocks }
-func (n *uglr) Align() int         { return n.cfg.Features.Pack }
-
-func (n *uglr) State(t int) (channels, factor int) {
-	if !*n.cfg.Features.Carry || t < 0 || t >= n.cfg.Blocks-1 {
-		return 0, 1
-	}
-	return n.cfg.Features.Channels, n.cfg.Features.Pack
-}
-
-// Reach adds up what one pixel of a block's output depends on: the products with
-// A, each one neighbourhood (and a difference) away; the weights there, which
-// know their neighbours' neighbours; the CNN.
-func (n *uglr) Reach(int) int {
-	c, r := n.cfg, n.cfg.radius()
-	step := r
-	if *c.Slope {
-		step++
-	}
-	cnn := (c.Features.Layers + 1) * c.Features.Pack
-	if *c.Features.Detail > 0 {
-		cnn = max(cnn, 2)
-	}
-	return c.CGLayers*c.CGSteps*step + 2*r + cnn
-}
-
-func (n *uglr) Forward(b *nn.Builder, y, mask *G.Node) (*G.Node, error) {
-	x, err := op.Initial(b.Env, y, mask)
-	if err != nil {
-		return nil, err
-	}
-	var state *G.Node
-	for t := range n.cfg.Blocks {
-		if x, state, err = n.Block(b, t, x, y, mask, state); err != nil {
-			return nil, err
-		}
-	}
-	return x, nil
-}
-
-func (n *uglr) Block(b *nn.Builder, t int, x, y, mask, state *G.Node) (next, nextState *G.Node, err error) {
-	c, e := n.cfg, b.Env
-	h, w := x.Shape()[2], x.Shape()[3]
-	param := func(part string) *G.Node { return b.Param(name(t, part)) }
-
-	features, scores, hidden, err := n.features(b, t, x, mask, state)
-	if err != nil {
-		return nil, nil, fmt.Errorf("block %d: %w", t, err)
-	}
-	grid := graph.NewGrid(h, w, n.forward)
-	omega, err := op.EdgeWeights(e, grid, n.norm, graph.Limit{Clip: c.DistanceClip, Soft: c.DistanceLimit == "soft"}, features, param("metric"))
-	if err != nil {
-		return nil, nil, fmt.Errorf("block %d: %w", t, err)
-	}
-
-	solver := op.SolverConfig{Grid: grid, Layers: c.CGLayers, Steps: c.CGSteps, Normalization: n.norm,
-		Prior: graph.Prior{Coupled: c.Color == "coupled", Slope: *c.Slope}}
-	var color, slope *G.Node
-	if solver.Prior.Coupled {
+// prior returns what the configuration says of the prior, with the nodes of its
+// coefficients, nil where it has none.
+func prior(c Config, param func(part string) *G.Node) (p graph.Prior, color, slope *G.Node) {
+	p = graph.Prior{Coupled: c.Color == "coupled", Slope: *c.Slope}
+	if p.Coupled {
 		color = param("color")
 	}
-	if solver.Prior.Slope {
+	if p.Slope {
 		slope = param("slope")
 	}
-	z, err := op.ConjugateGradient(e, solver, x, y, mask, omega, param("alpha"), param("beta"), color, slope)
-	if err != nil {
-		return nil, nil, fmt.Errorf("block %d: %w", t, err)
-	}
-
-	if c.Mixing == "pixel" {
-		next, err = op.MixPixels(e, z, scores)
-	} else {
-		next, err = op.MixHeads(e, z, param("mix"))
-	}
-	if err == nil && c.Consistency == "hard" {
-		next, err = op.Project(e, next, y, mask)
-	}
-	if err == nil && *c.BlockSkip {
-		next, err = op.Blend(e, next, x, param("block_skip"))
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("block %d: %w", t, err)
-	}
-	if s, _ := n.State(t); s > 0 {
-		nextState = hidden
-	}
-	return next, nextState, nil
+	return p, color, slope
 }
 
-// features adds the CNN of block t: its maps (B,heads*D,H,W), the scores
-// (B,heads,H,W) of per-pixel mixing, and its last hidden maps.
-func (n *uglr) features(b *nn.Builder, t int, x, mask, state *G.Node) (maps, scores, hidden *G.Node, err error) {
-	c, e := n.cfg, b.Env
-	H, W := x.Shape()[2], x.Shape()[3]
-	param := func(part string) *G.Node { return b.Param(name(t, part)) }
+func (uglr) apply(n *graphNet, b *nn.Builder, grid *graph.Grid, x, y, mask, omega *G.Node, param func(part string) *G.Node) (*G.Node, error) {
+	p, color, slope := prior(n.cfg, param)
+	solver := op.SolverConfig{Grid: grid, Layers: n.cfg.CGLayers, Steps: n.cfg.CGSteps, Normalization: n.norm, Prior: p}
+	return op.ConjugateGradient(b.Env, solver, x, y, mask, omega, param("alpha"), param("beta"), color, slope)
+}
 
-	images, constants, states := []*G.Node{x}, 0, []*G.Node(nil)
-	if *c.MaskInput {
-		images, constants = append(images, mask), 1
+// reach: every product with A is one neighbourhood (and a difference) away.
+func (uglr) reach(c Config) int { return c.CGLayers * c.CGSteps * c.stepReach() }
+
+// stepReach returns how far one product with A looks.
+func (c Config) stepReach() int {
+	if *c.Slope {
+		return c.radius() + 1
 	}
-	if state != nil {
-		states = append(states, state)
-	}
-	h := x
-	if len(images) > 1 || len(states) > 0 || c.Features.Pack > 1 {
-		if h, err = op.Pack(e, c.Features.Pack, images, constants, states...); err != nil {
-			return nil, nil, nil, err
-		}
-	}
-	for l := range c.Features.Layers {
-		part := fmt.Sprintf("conv%d", l)
-		if l == 0 || c.Features.Skip == "none" {
-			h, err = op.Conv(e, h, param(part+".weight"), param(part+".bias"), 1, true)
-		} else {
-			h, err = op.ConvSkip(e, h, param(part+".weight"), param(part+".bias"), param("skip"), l-1)
-		}
-		if err != nil {
-			return nil, nil, nil, err
-		}
-	}
-	p, dims := c.Features.Pack, c.Heads*c.FeatureDim
-	maps = h
-	if n.projects() {
-		out, err := op.Conv(e, h, param("project.weight"), param("project.bias"), 1, false)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		if maps, err = op.Unpack(e, p, out, 0, dims, H, W); err != nil {
-			return nil, nil, nil, err
-		}
-		if c.Mixing == "pixel" {
-			if scores, err = op.Unpack(e, p, out, dims*p*p, c.Heads, H, W); err != nil {
-				return nil, nil, nil, err
-			}
-		}
-	}
-	terms := []*G.Node{maps}
-	if *c.Features.Detail > 0 {
-		d := x
-		if len(images) > 1 {
-			if d, err = op.Pack(e, 1, images, constants); err != nil {
-				return nil, nil, nil, err
-			}
-		}
-		if d, err = op.Conv(e, d, param("detail0.weight"), param("detail0.bias"), 1, true); err != nil {
-			return nil, nil, nil, err
-		}
-		if d, err = op.Conv(e, d, param("detail1.weight"), param("detail1.bias"), 1, false); err != nil {
-			return nil, nil, nil, err
-		}
-		terms = append(terms, d)
-	}
-	if *c.Features.PixelGain > 0 {
-		d, err := op.Conv(e, x, param("pixel.weight"), nil, 1, false)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		terms = append(terms, d)
-	}
-	if len(terms) > 1 {
-		if maps, err = op.Sum(e, terms...); err != nil {
-			return nil, nil, nil, err
-		}
-	}
-	return maps, scores, h, nil
+	return c.radius()
 }

@@ -83,7 +83,18 @@ type Builder struct {
 	// parameters kept here by name; for checking values and gradients.
 	Double map[string][]float64
 
+	// Observe, when set, is told of nodes inside a network that explain what it
+	// does: "graph", the edge weights of block t, "solutions", "scores", "estimate".
+	Observe func(t int, part string, n *G.Node)
+
 	nodes map[string]*G.Node
+}
+
+// Watch reports a node inside block t to Observe, where that is set.
+func (b *Builder) Watch(t int, part string, n *G.Node) {
+	if b.Observe != nil {
+		b.Observe(t, part, n)
+	}
 }
 
 // NewBuilder returns a builder of float32 networks.
