@@ -30,6 +30,21 @@ type modelInfo struct {
 	ReceptiveField *int   `json:"receptive_field"` // side in pixels through the blocks; null where not stated
 	Embedded       bool   `json:"embedded"`
 	SHA256         string `json:"sha256,omitempty"` // of the weight file
+
+	DefaultFor string           `json:"default_for,omitempty"` // demosaic, fill or x2: taken where no model is named
+	Figures    []weights.Figure `json:"figures,omitempty"`
+}
+
+// figures lists measured values on one line.
+func (m modelInfo) figures() string {
+	var parts []string
+	for _, f := range m.Figures {
+		parts = append(parts, fmt.Sprintf("%s %s %.2f", f.Set, f.Protocol, f.PSNR))
+	}
+	if len(parts) == 0 {
+		return "-"
+	}
+	return strings.Join(parts, "; ")
 }
 
 // listModels returns what --model accepts by name: embedded networks, then the
@@ -47,7 +62,8 @@ func listModels() ([]modelInfo, error) {
 		}
 		sum := sha256.Sum256(b)
 		field := n.ReceptiveField()
-		out = append(out, modelInfo{name, n.Task(), n.Params(), &field, true, hex.EncodeToString(sum[:])})
+		about := weights.About(name)
+		out = append(out, modelInfo{name, n.Task(), n.Params(), &field, true, hex.EncodeToString(sum[:]), about.DefaultFor, about.Figures})
 	}
 	for _, task := range infer.Tasks {
 		for _, name := range baseline.Names(task) {
@@ -85,7 +101,7 @@ func newModelsList(a *app) *cobra.Command {
 				return nil
 			}
 			w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "NAME\tTASK\tPARAMETERS\tRECEPTIVE FIELD\tWEIGHTS")
+			fmt.Fprintln(w, "NAME\tTASK\tPARAMETERS\tRECEPTIVE FIELD\tPSNR (DB)\tWEIGHTS")
 			for _, m := range list {
 				field, from := "-", "none: classical"
 				if m.ReceptiveField != nil {
@@ -94,9 +110,16 @@ func newModelsList(a *app) *cobra.Command {
 				if m.Embedded {
 					from = "embedded, sha256 " + m.SHA256[:12]
 				}
-				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", m.Name, m.Task, m.Params, field, from)
+				name := m.Name
+				if m.DefaultFor != "" {
+					name += " *"
+				}
+				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", name, m.Task, m.Params, field, m.figures(), from)
 			}
-			fmt.Fprintf(w, "\nPresets to train (model.preset): %s\n", strings.Join(model.Presets, ", "))
+			fmt.Fprint(w, "\n* taken where no --model is named\n\nArchitectures to train (model.type), and their presets (model.preset):\n")
+			for _, t := range model.Types {
+				fmt.Fprintf(w, "%s\t%s\n", t, strings.Join(model.PresetsOf(t), ", "))
+			}
 			return w.Flush()
 		},
 	}
@@ -110,16 +133,29 @@ func newModelsShow(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show NAME|FILE",
 		Short: "Show a network: configuration, parameters by tensor, training, model card",
-		Long: `Show an embedded network, a weight file, a classical method or a preset (default,
-paper, tiny): what it does, its configuration, its parameters by tensor and, for
-an embedded network, its model card.`,
+		Long: `Show an embedded network, a weight file, a classical method or an architecture to
+train, as TYPE/PRESET (such as ugtv/paper): what it does, its configuration, its
+parameters by tensor and, for an embedded network, its model card.`,
 		Args: argCount(1, 1, "one name or weight file"),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return append(infer.Names(""), model.Presets...), cobra.ShellCompDirectiveDefault
+			return append(infer.Names(""), presets()...), cobra.ShellCompDirectiveDefault
 		},
 		RunE: func(_ *cobra.Command, args []string) error { return showModel(a.out, args[0]) },
 	}
 }
+
+// presets lists what can be trained, as TYPE/PRESET.
+func presets() []string {
+	var out []string
+	for _, t := range model.Types {
+		for _, p := range model.PresetsOf(t) {
+			out = append(out, t+"/"+p)
+		}
+	}
+	return out
+}
+
+func isPreset(name string) bool { return slices.Contains(presets(), name) }
 
 func showModel(w io.Writer, name string) error {
 	var methods []string
@@ -133,12 +169,13 @@ func showModel(w io.Writer, name string) error {
 	case len(methods) > 0:
 		_, err := fmt.Fprintf(w, "name: %s\ntask: %s\nparameters: 0 (a classical method)\n", name, strings.Join(methods, ", "))
 		return err
-	case slices.Contains(model.Presets, name):
-		net, err := model.New(model.Config{Preset: name}, 0)
+	case isPreset(name):
+		typ, preset, _ := strings.Cut(name, "/")
+		net, err := model.New(model.Config{Type: typ, Preset: preset}, 0)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "name: %s (a preset to train: model.preset)\n", name)
+		fmt.Fprintf(w, "name: %s (to train: model.type, model.preset)\n", name)
 		return describeNetwork(w, net, reach(net))
 	}
 	n, err := openNetwork(name)

@@ -96,13 +96,15 @@ func Names(task string) []string {
 }
 
 // Default returns the name of the embedded network for a task, and whether
-// there is one: uglr-demosaic, uglr-x2 (for scale 2 alone) or uglr-fill.
+// there is one: the best there is, its time considered. Scale counts for task
+// scale alone.
 func Default(task string, scale int) (string, bool) {
-	name := map[string]string{"demosaic": "uglr-demosaic", "fill": "uglr-fill"}[task]
+	purpose := task
 	if task == "scale" {
-		name = fmt.Sprintf("uglr-x%d", scale)
+		purpose = fmt.Sprintf("x%d", scale)
 	}
-	return name, slices.Contains(weights.Names(), name)
+	name := weights.Default(purpose)
+	return name, name != ""
 }
 
 // RestorePlanar fills in what is missing of y (C,H,W) under mask (C,H,W), as

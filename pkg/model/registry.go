@@ -26,9 +26,6 @@ var architectures = map[string]architecture{
 // Types names what Config.Type may be: the architectures, sorted by name.
 var Types = slices.Sorted(maps.Keys(architectures))
 
-// Presets are the names that Config.Preset may have for the type uglr.
-var Presets = PresetsOf("uglr")
-
 // PresetsOf returns the presets of a type: default first, then by name.
 func PresetsOf(typ string) []string {
 	names := slices.Sorted(maps.Keys(architectures[typ].presets))

@@ -3,11 +3,14 @@
 package weights
 
 import (
+	"bytes"
 	"embed"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"sort"
 	"strings"
+	"sync"
 )
 
 //go:embed files
@@ -37,6 +40,51 @@ func Open(name string) ([]byte, error) { return read(name, suffix) }
 // Card returns the model card (Markdown) of the embedded network called name:
 // data, licence, command and figures.
 func Card(name string) ([]byte, error) { return read(name, ".md") }
+
+// Info is what is known of an embedded network beside its weights.
+type Info struct {
+	// DefaultFor is what the network is the best for that is embedded, its time
+	// considered: demosaic, fill or x2; empty where another is better.
+	DefaultFor string `json:"default_for"`
+	// Figures are measured on whole images by `unrollnet eval`; the card says how.
+	Figures []Figure `json:"figures"`
+}
+
+// Figure is a mean PSNR in dB over the images of a set.
+type Figure struct {
+	Set      string  `json:"set"`
+	Protocol string  `json:"protocol"`
+	PSNR     float64 `json:"psnr"`
+}
+
+var index = sync.OnceValue(func() map[string]Info {
+	b, err := files.ReadFile("files/index.json")
+	if err != nil {
+		panic(err) // embedded at build time
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	var m map[string]Info
+	if err := dec.Decode(&m); err != nil {
+		panic(fmt.Sprintf("weights: files/index.json: %v", err)) // a test reads it
+	}
+	return m
+})
+
+// About returns what is known of the embedded network called name; the zero Info
+// for an unknown one.
+func About(name string) Info { return index()[name] }
+
+// Default returns the name of the embedded network to take for a purpose
+// (demosaic, fill, x2), or "" where there is none.
+func Default(purpose string) string {
+	for _, name := range Names() {
+		if About(name).DefaultFor == purpose {
+			return name
+		}
+	}
+	return ""
+}
 
 func read(name, suffix string) ([]byte, error) {
 	b, err := files.ReadFile("files/" + name + suffix)

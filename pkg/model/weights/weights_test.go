@@ -2,6 +2,7 @@ package weights_test
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"github.com/unrollnet/unrollnet/pkg/checkpoint"
@@ -43,9 +44,21 @@ func TestEmbedded(t *testing.T) {
 		if !bytes.Equal(b, again) {
 			t.Errorf("%s: the file differs from the one written from its network", name)
 		}
+		info := weights.About(name)
+		if len(info.Figures) == 0 {
+			t.Errorf("%s: no figures in index.json", name)
+		}
+		if d := info.DefaultFor; d != "" && weights.Default(d) != name {
+			t.Errorf("%s and %s are both the default for %s", name, weights.Default(d), d)
+		}
 		card, err := weights.Card(name)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for _, f := range info.Figures {
+			if want := fmt.Sprintf("%.2f", f.PSNR); !bytes.Contains(card, []byte(want)) {
+				t.Errorf("card of %s does not have the figure %s of %s", name, want, f.Set)
+			}
 		}
 		for _, want := range []string{"# " + name, "CC BY-SA 4.0", "unrollnet train configs/" + name + ".yaml"} {
 			if !bytes.Contains(card, []byte(want)) {
