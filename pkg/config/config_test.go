@@ -124,6 +124,8 @@ func TestErrors(t *testing.T) {
 		{"merge key", "a: &a {steps: 5}\ntrain: {<<: *a}\n", nil, []string{"x.yaml:1: a: unknown key"}},
 		{"key of numbers", "1: 2\n", nil, []string{"found a key that is not a plain word"}},
 		{"model out of range", "seed: 2\nmodel:\n  heads: 99\n", nil, []string{"x.yaml:3: model.heads: found 99, expected 1 to 64"}},
+		{"written zero", "model:\n  heads: 0\n", nil, []string{"x.yaml:2: model.heads: found 0, expected 1 to 64"}},
+		{"key of another type", "model: {type: uglr, gamma: 3}\n", nil, []string{"x.yaml:1: model.gamma: found for type uglr, which has no such key"}},
 		{"unknown preset", "model: {preset: papre}\n", nil, []string{"x.yaml:1: model.preset: found \"papre\", expected"}},
 		{"out of range", "train:\n  ema: 1\n", nil, []string{"x.yaml:2: train.ema: found 1, expected 0 (off) to less than 1"}},
 		{"unknown word", "train: {loss: l3}\n", nil, []string{`x.yaml:1: train.loss: found "l3" (did you mean l1?), expected l1 | l2 | charbonnier`}},

@@ -57,6 +57,9 @@ func Parse(name string, text []byte, sets []string) (Experiment, error) {
 	if err := override(root, sets, d.origin); err != nil {
 		return Experiment{}, err
 	}
+	if err := zeros(root, d.origin); err != nil {
+		return Experiment{}, place(err, d.origin, name)
+	}
 	if e.Model, err = e.Model.Resolved(); err == nil {
 		e.Data.Degradation, err = e.Data.Degradation.Resolved()
 	}
@@ -70,6 +73,23 @@ func Parse(name string, text []byte, sets []string) (Experiment, error) {
 		return Experiment{}, place(err, d.origin, name)
 	}
 	return e, nil
+}
+
+// zeros refuses a 0 that was written down for a number of the model which cannot
+// be 0: it must not pass for a value left out.
+func zeros(root reflect.Value, origin map[string]string) error {
+	for _, l := range leaves {
+		if _, written := origin[l.key]; !written || !strings.HasPrefix(l.key, "model.") || l.key == "model.window" {
+			continue
+		}
+		switch v := root.FieldByIndex(l.path); v.Kind() {
+		case reflect.Int, reflect.Float64:
+			if v.IsZero() {
+				return fmt.Errorf("%s: found 0, expected %s", l.key, comments[l.key])
+			}
+		}
+	}
+	return nil
 }
 
 // override lays variables of the environment and sets over the file. Viper
