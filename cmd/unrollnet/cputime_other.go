@@ -9,3 +9,6 @@ var started = time.Now()
 // cpuTime stands in for processor time with time on the clock, where the system
 // does not tell.
 func cpuTime() time.Duration { return time.Since(started) }
+
+// peakMemory returns 0: the most memory a process had resident is not known.
+func peakMemory() int64 { return 0 }

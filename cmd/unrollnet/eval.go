@@ -96,6 +96,8 @@ type evaluation struct {
 	channels  int
 	opt       task.Options
 	tile      int
+	beyond    bool // measure networks on scales they were not trained for
+	rawPhase  bool // infer.Options.RawPhase
 	perImage  bool
 	asJSON    bool
 }
@@ -112,6 +114,8 @@ func newEval(a *app) *cobra.Command {
 		jobs      int
 		tile      int
 		sets      []string
+		beyond    bool
+		rawPhase  bool
 		perImage  bool
 		asJSON    bool
 	)
@@ -130,7 +134,13 @@ alone, --task and --data say what is measured. Protocols, means of per-image val
   y          luma of studio-range YCbCr, border crop = scale
 
 Scaling is measured on the luma alone (one channel), the others in colour, unless
---channels says otherwise.`,
+--channels says otherwise. CPU S/MPX is the processor time of restoring over the
+millions of pixels restored, known only with one image at a time (--jobs 1).
+
+How far a network carries beyond its training: --noise, --missing and --pattern take
+any value; another scale than the network's is refused unless --beyond is given; and a
+mosaic whose pattern the network was not trained on is mirrored to begin as one it
+was, unless --raw-phase is given.`,
 		Example: "  unrollnet eval --task demosaic --model uglr-demosaic,malvar,menon --data data/kodak\n" +
 			"  unrollnet eval configs/uglr-demosaic.yaml --weights runs/uglr-demosaic/model.safetensors",
 		Args: argCount(0, 1, "at most one experiment file"),
@@ -139,8 +149,9 @@ Scaling is measured on the luma alone (one channel), the others in colour, unles
 				return err
 			}
 			e := evaluation{
-				models: slices.Concat(models, weights), dir: dir, channels: channels, tile: tile, perImage: perImage, asJSON: asJSON,
-				opt: task.Options{Seed: flags.seed, Limit: limit, Workers: jobs, Now: a.now},
+				models: slices.Concat(models, weights), dir: dir, channels: channels, tile: tile,
+				beyond: beyond, rawPhase: rawPhase, perImage: perImage, asJSON: asJSON,
+				opt: task.Options{Seed: flags.seed, Limit: limit, Workers: jobs, Now: a.now, CPU: cpuTime},
 			}
 			switch {
 			case len(e.models) == 0:
@@ -196,6 +207,8 @@ Scaling is measured on the luma alone (one channel), the others in colour, unles
 	f.IntVar(&limit, "limit", 0, "measure the first `N` images only")
 	f.IntVarP(&jobs, "jobs", "j", 0, "images at a time (default one per core)")
 	f.IntVar(&tile, "tile", 0, "side of tiles in pixels (default chosen)")
+	f.BoolVar(&beyond, "beyond", false, "measure networks on scales they were not trained for")
+	f.BoolVar(&rawPhase, "raw-phase", false, "give mosaics to networks as they are, of whatever Bayer pattern")
 	f.BoolVar(&perImage, "per-image", false, "figures of each image too")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object per model")
 	setFlag(c, &sets)
@@ -292,8 +305,8 @@ func (e *evaluation) run(ctx context.Context, a *app) error {
 			return err
 		}
 		if r.Network != nil && e.deg.Task == data.Scale {
-			if t := r.Network.Trained().Scale; t != 0 && t != e.deg.Scale {
-				return usagef("model %q: found a network for scale %d, expected one for %d", name, t, e.deg.Scale)
+			if t := r.Network.Trained().Scale; t != 0 && t != e.deg.Scale && !e.beyond {
+				return usagef("model %q: found a network for scale %d, expected one for %d, or --beyond to see what it does there", name, t, e.deg.Scale)
 			}
 		}
 		restorers[i] = r
@@ -302,7 +315,7 @@ func (e *evaluation) run(ctx context.Context, a *app) error {
 	var results []task.Result
 	for _, r := range restorers {
 		restore := func(y, mask []float32, c, h, w int) ([]float32, error) {
-			return r.RestorePlanar(ctx, y, mask, c, h, w, infer.Options{Workers: 1, Tile: e.tile})
+			return r.RestorePlanar(ctx, y, mask, c, h, w, infer.Options{Workers: 1, Tile: e.tile, RawPhase: e.rawPhase})
 		}
 		opt := e.opt
 		opt.Channels = e.channels
@@ -317,7 +330,14 @@ func (e *evaluation) run(ctx context.Context, a *app) error {
 			res.PerItem = nil
 		}
 		if e.asJSON {
-			if err := json.NewEncoder(a.out).Encode(res); err != nil {
+			line := struct {
+				task.Result
+				Degradation data.Degradation `json:"degradation"`
+				Channels    int              `json:"channels"`
+				RawPhase    bool             `json:"raw_phase,omitempty"`
+				PeakBytes   int64            `json:"peak_bytes,omitempty"` // resident, of the process so far
+			}{res, e.deg, e.channels, e.rawPhase, peakMemory()}
+			if err := json.NewEncoder(a.out).Encode(line); err != nil {
 				return err
 			}
 		}
@@ -351,19 +371,23 @@ func (e *evaluation) table(w io.Writer, results []task.Result) error {
 	for _, p := range e.protocols {
 		fmt.Fprintf(tw, "\tPSNR %s", p)
 	}
-	fmt.Fprintf(tw, "\tSSIM %s\tS/IMAGE\n", ssim)
-	row := func(name, params string, psnr, ss map[string]task.Score, seconds float64) {
+	fmt.Fprintf(tw, "\tSSIM %s\tS/IMAGE\tCPU S/MPX\n", ssim)
+	row := func(name, params string, psnr, ss map[string]task.Score, seconds, cpu float64) {
 		fmt.Fprintf(tw, "%s\t%s", name, params)
 		for _, p := range e.protocols {
 			fmt.Fprintf(tw, "\t%s", figure(float64(psnr[string(p)]), 2))
 		}
-		fmt.Fprintf(tw, "\t%s\t%.3f\n", figure(float64(ss[ssim]), 4), seconds)
+		perMpx := "-"
+		if cpu > 0 {
+			perMpx = fmt.Sprintf("%.2f", cpu)
+		}
+		fmt.Fprintf(tw, "\t%s\t%.3f\t%s\n", figure(float64(ss[ssim]), 4), seconds, perMpx)
 	}
 	for _, r := range results {
 		for _, it := range r.PerItem {
-			row("  "+it.Name, "", it.PSNR, it.SSIM, it.Seconds)
+			row("  "+it.Name, "", it.PSNR, it.SSIM, it.Seconds, it.CPU/(float64(it.Width)*float64(it.Height)/1e6))
 		}
-		row(r.Model, fmt.Sprint(r.Params), r.PSNR, r.SSIM, r.Seconds/float64(r.Images))
+		row(r.Model, fmt.Sprint(r.Params), r.PSNR, r.SSIM, r.Seconds/float64(r.Images), r.CPUPerMpx)
 	}
 	return tw.Flush()
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +44,7 @@ func TestScripts(t *testing.T) {
 			"bad":     cmdBad,
 			"weights": cmdWeights,
 			"equal":   cmdEqual,
+			"figures": cmdFigures,
 			"is":      cmdIs,
 			"files":   cmdFiles,
 			"lock":    cmdLock,
@@ -235,6 +238,8 @@ func cmdWeights(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	task := `{"task":"demosaic","pattern":"any"}`
 	switch kind {
+	case "rggb":
+		task = fmt.Sprintf(`{"task":%q,"pattern":"rggb"}`, data.Demosaic)
 	case "x2":
 		task = fmt.Sprintf(`{"task":%q,"scale":2}`, data.Scale)
 	case "fill":
@@ -298,6 +303,30 @@ func cmdEqual(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if same == neg {
 		ts.Fatalf("%s and %s: equal is %v", args[0], args[1], same)
+	}
+}
+
+// cmdFigures compares what eval --json has measured, times apart: figures A B.
+func cmdFigures(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: figures A B")
+	}
+	var psnr [2]map[string]*float64
+	for i, path := range args {
+		var line struct{ PSNR map[string]*float64 }
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(path)), &line))
+		if len(line.PSNR) == 0 {
+			ts.Fatalf("%s: no PSNR in %s", path, ts.ReadFile(path))
+		}
+		for name, v := range line.PSNR {
+			if v == nil {
+				ts.Fatalf("%s: PSNR %s is null", path, name)
+			}
+		}
+		psnr[i] = line.PSNR
+	}
+	if same := reflect.DeepEqual(psnr[0], psnr[1]); same == neg {
+		ts.Fatalf("%s and %s: same figures is %v", args[0], args[1], same)
 	}
 }
 

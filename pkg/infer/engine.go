@@ -13,8 +13,8 @@ import (
 	"github.com/unrollnet/unrollnet/pkg/model"
 )
 
-// Options says how a restoration is carried out. None of them changes a bit of
-// the result.
+// Options says how a restoration is carried out. None of them but RawPhase
+// changes a bit of the result.
 type Options struct {
 	// Tile is the side of the tiles' cores in pixels; 0 chooses one that takes
 	// little time within MaxMemory.
@@ -29,6 +29,11 @@ type Options struct {
 	// Progress, if set, is called after each tile with the number of tiles
 	// computed and their total, from one goroutine at a time.
 	Progress func(done, total int)
+	// RawPhase gives a mosaic to the network as it is. Without it, one of another
+	// Bayer pattern than the network was trained on is mirrored at its first row
+	// or column, and so begins as the pattern it knows. With it one sees what the
+	// network itself makes of a pattern it has never seen.
+	RawPhase bool
 
 	held int64 // bytes of inputs, which count where MaxMemory is not given
 }
@@ -144,7 +149,7 @@ func (n *Network) restore(ctx context.Context, s *signal, opt Options) ([]float3
 	}
 	switch nc := n.net.Channels(); {
 	case nc == s.c:
-		if dy, dx := n.phase(s); dy+dx > 0 {
+		if dy, dx := n.phase(s); dy+dx > 0 && !opt.RawPhase {
 			return n.moved(ctx, s, dy, dx, opt)
 		}
 		return n.engine.run(ctx, s, opt)

@@ -68,3 +68,32 @@ func TestEveryBayerPhase(t *testing.T) {
 		}
 	}
 }
+
+// TestRawPhase holds RawPhase to giving the network the mosaic as it is, which is
+// what its blocks compute on the whole image.
+func TestRawPhase(t *testing.T) {
+	net, err := model.New(model.Config{Preset: "tiny"}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := New("tiny", net, data.Degradation{Task: "demosaic", Pattern: "rggb"})
+	const h, w = 20, 26
+	for _, pattern := range data.Patterns() {
+		y, mask := degraded(t, data.Degradation{Task: data.Demosaic, Pattern: pattern}, 3, h, w)
+		want := forward(t, net, y, mask, h, w)
+		raw, err := n.RestorePlanar(context.Background(), y, mask, 3, h, w, Options{Workers: 1, RawPhase: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := different(raw, want); i >= 0 {
+			t.Errorf("%s raw: element %d is %v, the network gives %v", pattern, i, raw[i], want[i])
+		}
+		served, err := n.RestorePlanar(context.Background(), y, mask, 3, h, w, Options{Workers: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same := different(served, want) < 0; same != (pattern == "rggb") {
+			t.Errorf("%s served: equal to the raw result is %v", pattern, same)
+		}
+	}
+}

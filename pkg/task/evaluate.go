@@ -39,7 +39,13 @@ type Result struct {
 	PSNR    map[string]Score `json:"psnr"`
 	SSIM    map[string]Score `json:"ssim"`
 	Seconds float64          `json:"seconds"` // spent restoring, all images together
-	PerItem []Item           `json:"per_image,omitempty"`
+	// Megapixels is the size of all images together, 1e6 pixels each.
+	Megapixels float64 `json:"megapixels"`
+	// CPU is the processor time spent restoring, in seconds, and CPUPerMpx that
+	// over Megapixels; both 0 where it was not measured.
+	CPU       float64 `json:"cpu_seconds,omitempty"`
+	CPUPerMpx float64 `json:"cpu_seconds_per_megapixel,omitempty"`
+	PerItem   []Item  `json:"per_image,omitempty"`
 }
 
 // Item is the result for one image.
@@ -50,6 +56,7 @@ type Item struct {
 	PSNR    map[string]Score `json:"psnr"`
 	SSIM    map[string]Score `json:"ssim"`
 	Seconds float64          `json:"seconds"`
+	CPU     float64          `json:"cpu_seconds,omitempty"` // 0 where not measured
 }
 
 // Options of Evaluate. The zero value measures all images in colour.
@@ -60,6 +67,9 @@ type Options struct {
 	Workers  int              // images at a time; the restorer must allow it. At least 1
 	Now      func() time.Time // clock for Result.Seconds; nil leaves it 0
 	Done     func(Item)       // called after each image, in order of completion, never concurrently
+	// CPU tells the processor time of the whole process; nil leaves Result.CPU 0.
+	// It is asked with one worker alone: of several, none knows its share.
+	CPU func() time.Duration
 }
 
 // Evaluate degrades images by d, restores them whole and compares with the
@@ -80,6 +90,9 @@ func Evaluate(ctx context.Context, restore Restorer, images data.Dataset, d data
 	}
 	if opt.Channels == 0 {
 		opt.Channels = 3
+	}
+	if opt.Workers > 1 {
+		opt.CPU = nil
 	}
 	if err := d.CheckChannels(opt.Channels); err != nil {
 		return Result{}, err
@@ -163,12 +176,19 @@ func evaluateOne(restore Restorer, images data.Dataset, i int, d data.Degradatio
 	y, mask := d.Apply(clean, c, h, w, data.Rand(opt.Seed, 0, uint64(i)))
 	item := Item{Name: nameOf(images, i), Width: w, Height: h, PSNR: map[string]Score{}, SSIM: map[string]Score{}}
 	var start time.Time
+	var cpu time.Duration
 	if opt.Now != nil {
 		start = opt.Now()
+	}
+	if opt.CPU != nil {
+		cpu = opt.CPU()
 	}
 	got, err := restore(y, mask, c, h, w)
 	if err != nil {
 		return Item{}, err
+	}
+	if opt.CPU != nil {
+		item.CPU = (opt.CPU() - cpu).Seconds()
 	}
 	if opt.Now != nil {
 		item.Seconds = opt.Now().Sub(start).Seconds()
@@ -218,6 +238,9 @@ func summarise(task string, protocols []metric.Protocol, items []Item) Result {
 	}
 	for _, it := range items {
 		r.Seconds += it.Seconds
+		r.CPU += it.CPU
+		r.Megapixels += float64(it.Width) * float64(it.Height) / 1e6
 	}
+	r.CPUPerMpx = r.CPU / r.Megapixels
 	return r
 }

@@ -199,3 +199,27 @@ func TestNetworksOfOneAndThreeChannels(t *testing.T) {
 		}
 	}
 }
+
+// TestEvaluateCPU: the processor time is that spent in the restorer, and belongs
+// to one worker alone.
+func TestEvaluateCPU(t *testing.T) {
+	images := noise([2]int{16, 24}, [2]int{20, 14})
+	var clock time.Duration
+	busy := func(y, mask []float32, c, h, w int) ([]float32, error) {
+		clock += 3 * time.Second
+		return slices.Clone(y), nil
+	}
+	opt := Options{Workers: 1, CPU: func() time.Duration { clock += time.Millisecond; return clock }}
+	r, err := Evaluate(context.Background(), busy, images, halfMissing, rgb, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mpx = (16*24 + 20*14) / 1e6
+	if math.Abs(r.CPU-6.002) > 1e-9 || math.Abs(r.Megapixels-mpx) > 1e-12 || math.Abs(r.CPUPerMpx-6.002/mpx) > 1e-6 {
+		t.Errorf("found %v s of processor time over %v Mpx, %v a Mpx", r.CPU, r.Megapixels, r.CPUPerMpx)
+	}
+	opt.Workers = 2
+	if r, err = Evaluate(context.Background(), zeros, images, halfMissing, rgb, opt); err != nil || r.CPU != 0 || r.CPUPerMpx != 0 {
+		t.Errorf("two workers: found %v s of processor time (%v), expected none", r.CPU, err)
+	}
+}
