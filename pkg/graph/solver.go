@@ -27,13 +27,15 @@ type Prior struct {
 //
 //	g = A x; v = g; repeat Steps times: x -= alpha v; g -= alpha A v; v = g + beta v
 //
-// so samples never change, and no step needs a sum over the image.
+// so samples never change, and no step needs a sum over the image. With Reweight,
+// L has other weights in every layer: those the signal at its start gives.
 type Solver[T kernel.Float] struct {
 	Grid          *Grid
 	Channels      int // C
 	Layers, Steps int
 	Prior         Prior
 	Normalization Normalization
+	Reweight      Reweighting
 
 	// Kept for Backward when Keep is set, without padding.
 	Keep bool
@@ -43,12 +45,14 @@ type Solver[T kernel.Float] struct {
 
 // Coefficients are the learned scalars of one graph. Layers*Steps step sizes
 // Alpha and Beta; T (3,3) if the prior is Coupled; Slope (2), from which a_0 =
-// softplus(Slope[0]) and a_1 = a_2 = softplus(Slope[1])/4, if it has Slope. The
-// same struct holds their gradients. The last Beta of a layer has no effect.
+// softplus(Slope[0]) and a_1 = a_2 = softplus(Slope[1])/4, if it has Slope;
+// Exponent (1) if the Reweighting is Learned. The same struct holds their
+// gradients. The last Beta of a layer has no effect.
 type Coefficients[T kernel.Float] struct {
 	Alpha, Beta []T
 	T           []T
 	Slope       []T
+	Exponent    []T
 }
 
 // strength returns a_0 and a_1 of the slope parameters.
@@ -243,9 +247,13 @@ func (s *Solver[T]) Forward(sc *kernel.Scratch[T], x, missing, omega []T, c Coef
 		s.x = make([]T, s.Layers*s.dense())
 	}
 	g, v, av := sc.TakeZero(n), sc.TakeZero(n), sc.TakeZero(n)
+	rw := y.newReweighter(sc, c, false)
 	for l := range s.Layers {
 		if s.Keep {
 			Unpad(s.Grid, s.x[l*s.dense():][:s.dense()], x)
+		}
+		if rw != nil {
+			rw.forward(x)
 		}
 		y.times(g, x)
 		copy(v, g)
@@ -283,9 +291,17 @@ func (s *Solver[T]) Backward(sc *kernel.Scratch[T], dx, missing, omega, domega [
 	a := &adjoint[T]{system: y, domega: domega}
 	a.w, a.zw, a.out = sc.TakeZero(n), sc.TakeZero(s.filters()*n), sc.TakeZero(n)
 	gb, vb, v := sc.TakeZero(n), sc.TakeZero(n), sc.TakeZero(n)
+	rw := y.newReweighter(sc, c, true)
+	var dp float64
 	for l := s.Layers - 1; l >= 0; l-- {
 		clear(gb)
 		clear(vb)
+		if rw != nil {
+			Pad(s.Grid, v, s.x[l*s.dense():][:s.dense()])
+			rw.forward(v)
+			clear(rw.grad)
+			a.domega = rw.grad
+		}
 		for k := s.Steps - 1; k >= 0; k-- {
 			i := l*s.Steps + k
 			Pad(s.Grid, v, s.v[i*s.dense():][:s.dense()])
@@ -307,6 +323,13 @@ func (s *Solver[T]) Backward(sc *kernel.Scratch[T], dx, missing, omega, domega [
 		Pad(s.Grid, v, s.x[l*s.dense():][:s.dense()])
 		a.product(gb, v, 1) // samples are part of this x
 		kernel.Axpy(1, a.out, dx[:n])
+		if rw != nil {
+			dp += rw.backward(a, v, dx, domega)
+		}
+	}
+	if s.Reweight.Learned {
+		p := sigmoid(float64(c.Exponent[0]))
+		dc.Exponent[0] += T(dp * p * (1 - p))
 	}
 	if s.Prior.Coupled {
 		couplingGrad(c.T, a.dq, dc.T)
@@ -340,15 +363,10 @@ func (a *adjoint[T]) product(p, v []T, scale T) {
 	a.mix(a.w, v)
 	a.stack(a.zw, a.w)
 	if a.Prior.Coupled {
-		for c := range 3 {
-			for d := range 3 {
-				a.dq[3*c+d] += float64(scale) * kernel.Dot(a.s[c*g.PlaneLen:(c+1)*g.PlaneLen], v[d*g.PlaneLen:(d+1)*g.PlaneLen])
-			}
-		}
+		a.gatherCoupling(v, scale)
 	}
 	if a.Prior.Slope {
-		a.da0 += float64(scale) * kernel.Dot(a.t[:n], a.zw[:n])
-		a.da1 += float64(scale) * kernel.Dot(a.t[n:3*n], a.zw[n:3*n])
+		a.gatherSlope(scale)
 		kernel.Scale(a.a0, a.z[:n])
 		kernel.Scale(a.a1, a.z[n:3*n])
 	}
@@ -358,4 +376,22 @@ func (a *adjoint[T]) product(p, v []T, scale T) {
 	}
 	edges := (a.Normalization.Planes(g) - 1) * g.PlaneLen
 	kernel.Outer(st, a.domega[:edges], a.domega[edges:edges+g.PlaneLen], a.z, a.zw, a.filters()*a.Channels, scale, !directed)
+}
+
+// gatherCoupling adds scale times the gradient of Q, from s = S'p and v.
+func (a *adjoint[T]) gatherCoupling(v []T, scale T) {
+	pl := a.Grid.PlaneLen
+	for c := range 3 {
+		for d := range 3 {
+			a.dq[3*c+d] += float64(scale) * kernel.Dot(a.s[c*pl:(c+1)*pl], v[d*pl:(d+1)*pl])
+		}
+	}
+}
+
+// gatherSlope adds scale times the gradients of a_0 and a_1, from t = L'(F p) and
+// zw = F Q v.
+func (a *adjoint[T]) gatherSlope(scale T) {
+	n := a.Channels * a.Grid.PlaneLen
+	a.da0 += float64(scale) * kernel.Dot(a.t[:n], a.zw[:n])
+	a.da1 += float64(scale) * kernel.Dot(a.t[n:3*n], a.zw[n:3*n])
 }

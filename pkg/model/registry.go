@@ -20,6 +20,7 @@ type architecture struct {
 }
 
 var architectures = map[string]architecture{
+	"ugpl": ugplArchitecture,
 	"uglr": uglrArchitecture,
 }
 

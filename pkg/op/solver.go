@@ -15,6 +15,7 @@ type SolverConfig struct {
 	Layers, Steps int // restarts, and iterations of each
 	Prior         graph.Prior
 	Normalization graph.Normalization
+	Reweight      graph.Reweighting
 }
 
 // ConjugateGradient adds the unrolled solver graph.Solver of every head: from the
@@ -22,16 +23,26 @@ type SolverConfig struct {
 // (B,C,H,W), and the operators omega (B,heads,planes,PlaneLen) of EdgeWeights to
 // the solutions (B,heads,C,H,W). alpha and beta are (heads,Layers,Steps), colour
 // is (heads,3,3) if the prior is coupled and slope (heads,2) if it has slopes;
-// nil otherwise. y and mask have no gradient; x's entries on samples are not
-// read. The backward pass keeps the search directions: Layers*Steps*C planes a
-// head, and recomputes everything else.
+// nil otherwise. cfg.Reweight must not be Learned. y and mask have no gradient; x's entries on samples are not
+// read. The backward pass keeps the search directions, Layers*Steps*C planes a
+// head, and the signal at each layer's start; it recomputes everything else.
 func ConjugateGradient(e *Env, cfg SolverConfig, x, y, mask, omega, alpha, beta, colour, slope *G.Node) (*G.Node, error) {
+	return ReweightedConjugateGradient(e, cfg, x, y, mask, omega, alpha, beta, colour, slope, nil)
+}
+
+// ReweightedConjugateGradient is ConjugateGradient with, if cfg.Reweight is
+// Learned, the exponent of each head: exponent (heads), from which
+// graph.Exponent makes p. The first layer's weights come from the start x.
+func ReweightedConjugateGradient(e *Env, cfg SolverConfig, x, y, mask, omega, alpha, beta, colour, slope, exponent *G.Node) (*G.Node, error) {
 	in := []*G.Node{x, y, mask, omega, alpha, beta}
 	if cfg.Prior.Coupled {
 		in = append(in, colour)
 	}
 	if cfg.Prior.Slope {
 		in = append(in, slope)
+	}
+	if cfg.Reweight.Learned {
+		in = append(in, exponent)
 	}
 	return applyAny(e, &solver[float32]{cfg: cfg}, &solver[float64]{cfg: cfg}, in...)
 }
@@ -49,11 +60,11 @@ const (
 	solverOmega
 	solverAlpha
 	solverBeta
-	solverExtra // colour, slope
+	solverExtra // colour, slope, exponent
 )
 
 func (f *solver[T]) String() string {
-	return fmt.Sprintf("conjugateGradient(%dx%d, %+v)", f.cfg.Layers, f.cfg.Steps, f.cfg.Prior)
+	return fmt.Sprintf("conjugateGradient(%dx%d, %+v, %+v)", f.cfg.Layers, f.cfg.Steps, f.cfg.Prior, f.cfg.Reweight)
 }
 
 func (f *solver[T]) wants() []bool {
@@ -62,6 +73,9 @@ func (f *solver[T]) wants() []bool {
 		w = append(w, true)
 	}
 	if f.cfg.Prior.Slope {
+		w = append(w, true)
+	}
+	if f.cfg.Reweight.Learned {
 		w = append(w, true)
 	}
 	return w
@@ -88,6 +102,17 @@ func (f *solver[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
 	if f.cfg.Prior.Slope {
 		want = append(want, tensor.Shape{f.heads, 2})
 	}
+	if r := f.cfg.Reweight; r != (graph.Reweighting{}) {
+		if f.cfg.Normalization != graph.SoftmaxSymmetric {
+			return nil, fmt.Errorf("re-weighting needs the normalisation softmax_symmetric, whose operator is that of an energy of differences")
+		}
+		if !(r.Epsilon > 0) || !r.Learned && !(r.P > 1 && r.P <= 2) {
+			return nil, fmt.Errorf("re-weighting with p %g and epsilon %g, expected p more than 1, at most 2, and epsilon more than 0", r.P, r.Epsilon)
+		}
+		if r.Learned {
+			want = append(want, tensor.Shape{f.heads})
+		}
+	}
 	for i, s := range want {
 		if err := sameShape(fmt.Sprintf("input %d", i), in[i], s); err != nil {
 			return nil, err
@@ -96,7 +121,7 @@ func (f *solver[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
 	f.each = make([]graph.Solver[T], f.batch*f.heads)
 	for i := range f.each {
 		f.each[i] = graph.Solver[T]{Grid: g, Channels: f.channels, Layers: f.cfg.Layers, Steps: f.cfg.Steps,
-			Prior: f.cfg.Prior, Normalization: f.cfg.Normalization}
+			Prior: f.cfg.Prior, Normalization: f.cfg.Normalization, Reweight: f.cfg.Reweight}
 	}
 	return tensor.Shape{f.batch, f.heads, f.channels, g.H, g.W}, nil
 }
@@ -112,6 +137,10 @@ func (f *solver[T]) coefficients(in [][]T, h int) graph.Coefficients[T] {
 	}
 	if f.cfg.Prior.Slope {
 		c.Slope = in[next][2*h:][:2]
+		next++
+	}
+	if f.cfg.Reweight.Learned {
+		c.Exponent = in[next][h:][:1]
 	}
 	return c
 }
