@@ -163,8 +163,44 @@ func (r *Restorer) checkImage(img *imageio.Image, o *ImageOptions) error {
 	return nil
 }
 
+// Samples returns what RestoreImage starts from: the known samples y (C,H,W) of
+// img, zero where the mask (C,H,W) is 0, at the size of the result.
+func (r *Restorer) Samples(img *imageio.Image, o ImageOptions) (y, mask []float32, c, h, w int, err error) {
+	if err := r.checkImage(img, &o); err != nil {
+		return nil, nil, 0, 0, 0, err
+	}
+	var s *signal
+	switch r.Task {
+	case data.Demosaic:
+		s, err = mosaicSignal(img, o.Pattern)
+	case data.Scale:
+		s = gridSignal(img, o.Scale)
+	default:
+		s, _, err = holeySignal(img, o.Mask)
+	}
+	if err != nil {
+		return nil, nil, 0, 0, 0, err
+	}
+	return s.y, s.mask, s.c, s.h, s.w, nil
+}
+
 // demosaic turns a mosaic (1,H,W) into RGB (3,H,W).
 func (r *Restorer) demosaic(ctx context.Context, img *imageio.Image, o ImageOptions) (*imageio.Image, error) {
+	s, err := mosaicSignal(img, o.Pattern)
+	if err != nil {
+		return nil, err
+	}
+	head := header(img)
+	img = nil // let go of before the restoration
+	out, err := r.restore(ctx, s, o.Options)
+	if err != nil {
+		return nil, err
+	}
+	return head.WithPix(out, 3), nil
+}
+
+// mosaicSignal returns the samples of a mosaic (1,H,W) of the given pattern.
+func mosaicSignal(img *imageio.Image, pattern string) (*signal, error) {
 	mosaic, ok := plane(img)
 	if !ok {
 		return nil, fmt.Errorf("mosaic: found a colour image, expected one channel")
@@ -172,9 +208,9 @@ func (r *Restorer) demosaic(ctx context.Context, img *imageio.Image, o ImageOpti
 	if img.H < 2 || img.W < 2 {
 		return nil, fmt.Errorf("mosaic: found %dx%d, expected at least 2x2, one cell of the pattern", img.W, img.H)
 	}
-	mask, err := data.BayerMask(o.Pattern, 3, img.H, img.W)
+	mask, err := data.BayerMask(pattern, 3, img.H, img.W)
 	if err != nil {
-		return nil, fmt.Errorf("pattern: found %q, expected %s", o.Pattern, strings.Join(data.Patterns(), ", "))
+		return nil, fmt.Errorf("pattern: found %q, expected %s", pattern, strings.Join(data.Patterns(), ", "))
 	}
 	n := img.H * img.W
 	s := &signal{y: make([]float32, 3*n), mask: mask, c: 3, h: img.H, w: img.W, owned: true}
@@ -186,13 +222,7 @@ func (r *Restorer) demosaic(ctx context.Context, img *imageio.Image, o ImageOpti
 			}
 		}
 	}
-	head := header(img)
-	mosaic, mask, img = nil, nil, nil // let go of before the restoration
-	out, err := r.restore(ctx, s, o.Options)
-	if err != nil {
-		return nil, err
-	}
-	return head.WithPix(out, 3), nil
+	return s, nil
 }
 
 // plane returns the samples of a gray image, or the first channel of one whose
@@ -218,7 +248,23 @@ func header(img *imageio.Image) *imageio.Image {
 
 // scale makes an image o.Scale times larger.
 func (r *Restorer) scale(ctx context.Context, img *imageio.Image, o ImageOptions) (*imageio.Image, error) {
-	f := o.Scale
+	s := gridSignal(img, o.Scale)
+	head := header(img)
+	head.W, head.H = s.w, s.h
+	if img.Alpha != nil {
+		head.Alpha = enlarge(img.Alpha, img.H, img.W, o.Scale)
+	}
+	img = nil // let go of before the restoration
+	c := s.c
+	out, err := r.restore(ctx, s, o.Options)
+	if err != nil {
+		return nil, err
+	}
+	return head.WithPix(out, c), nil
+}
+
+// gridSignal returns the samples of img at every f-th row and column.
+func gridSignal(img *imageio.Image, f int) *signal {
 	h, w := f*img.H, f*img.W
 	s := &signal{y: make([]float32, img.C*h*w), c: img.C, h: h, w: w, owned: true}
 	for c := range img.C {
@@ -230,17 +276,7 @@ func (r *Restorer) scale(ctx context.Context, img *imageio.Image, o ImageOptions
 		}
 	}
 	s.mask = data.GridMask(f, img.C, h, w)
-	head := header(img)
-	head.W, head.H = w, h
-	if img.Alpha != nil {
-		head.Alpha = enlarge(img.Alpha, img.H, img.W, f)
-	}
-	img = nil // let go of before the restoration
-	out, err := r.restore(ctx, s, o.Options)
-	if err != nil {
-		return nil, err
-	}
-	return head.WithPix(out, s.c), nil
+	return s
 }
 
 // enlarge returns a plane (H,W) f times larger, sample (i,j) at (f*i, f*j), by
@@ -264,29 +300,9 @@ func enlarge(p []float32, h, w, f int) []float32 {
 
 // fill replaces the pixels that are marked or transparent.
 func (r *Restorer) fill(ctx context.Context, img *imageio.Image, o ImageOptions) (*imageio.Image, error) {
-	if o.Mask == nil && img.Alpha == nil {
-		return nil, fmt.Errorf("mask: found none and an image without alpha, expected a mask whose white pixels are missing, or pixels of alpha 0")
-	}
-	n := img.H * img.W
-	s := &signal{y: append([]float32(nil), img.Pix...), mask: make([]float32, img.C*n), c: img.C, h: img.H, w: img.W, owned: true}
-	missing := 0
-	for i := range n {
-		if img.Alpha != nil && img.Alpha[i] == 0 || o.Mask != nil && white(o.Mask, i) {
-			missing++
-			for c := range img.C {
-				s.y[c*n+i] = 0
-			}
-			continue
-		}
-		for c := range img.C {
-			s.mask[c*n+i] = 1
-		}
-	}
-	switch {
-	case missing == n:
-		return nil, fmt.Errorf("mask: all %d pixels are missing, expected at least one to be known", n)
-	case missing == 0 && o.Mask == nil:
-		return nil, fmt.Errorf("mask: found none and no pixel of alpha 0, expected something to fill")
+	s, missing, err := holeySignal(img, o.Mask)
+	if err != nil {
+		return nil, err
 	}
 	head := header(img)
 	if img.Alpha != nil {
@@ -309,6 +325,35 @@ func (r *Restorer) fill(ctx context.Context, img *imageio.Image, o ImageOptions)
 		return nil, err
 	}
 	return head.WithPix(out, s.c), nil
+}
+
+// holeySignal returns the samples of img without the pixels that are marked or
+// transparent, and how many those are.
+func holeySignal(img, mask *imageio.Image) (s *signal, missing int, err error) {
+	if mask == nil && img.Alpha == nil {
+		return nil, 0, fmt.Errorf("mask: found none and an image without alpha, expected a mask whose white pixels are missing, or pixels of alpha 0")
+	}
+	n := img.H * img.W
+	s = &signal{y: append([]float32(nil), img.Pix...), mask: make([]float32, img.C*n), c: img.C, h: img.H, w: img.W, owned: true}
+	for i := range n {
+		if img.Alpha != nil && img.Alpha[i] == 0 || mask != nil && white(mask, i) {
+			missing++
+			for c := range img.C {
+				s.y[c*n+i] = 0
+			}
+			continue
+		}
+		for c := range img.C {
+			s.mask[c*n+i] = 1
+		}
+	}
+	switch {
+	case missing == n:
+		return nil, 0, fmt.Errorf("mask: all %d pixels are missing, expected at least one to be known", n)
+	case missing == 0 && mask == nil:
+		return nil, 0, fmt.Errorf("mask: found none and no pixel of alpha 0, expected something to fill")
+	}
+	return s, missing, nil
 }
 
 // white reports whether pixel i of a mask marks a missing pixel.
