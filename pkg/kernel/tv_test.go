@@ -245,3 +245,310 @@ func TestTVFluxGradReadsFromItsLayerOn(t *testing.T) {
 		}
 	})
 }
+
+// tvResult is all that a case gives: the flux of every layer, the gradients with
+// respect to the signals, the weights and the penalties.
+type tvResult[T Float] struct {
+	flux, signal [][]T
+	weight       []T
+	gamma        []float64
+}
+
+func (z *tvCase[T]) run(flux func(c *TV[T], dst, w []T, a, b [][]T),
+	grad func(c *TV[T], l int, dst, dw []T, dgamma []float64, w []T, a, b, ga, gb [][]T), take func(n int) []T) tvResult[T] {
+	n, layers := len(z.w), len(z.a)
+	r := tvResult[T]{weight: take(n), gamma: make([]float64, layers)}
+	for i := range r.weight {
+		r.weight[i] = 0.25
+	}
+	for l := range layers {
+		f, s := take(n), take(n)
+		flux(&z.c, f, z.w, z.a[:l+1], z.b[:l+1])
+		grad(&z.c, l, s, r.weight, r.gamma, z.w, z.a, z.b, z.ga, z.gb)
+		r.flux, r.signal = append(r.flux, f), append(r.signal, s)
+	}
+	return r
+}
+
+// tvSizes are those of a vector and a half at either level, of groups of vectors
+// and beyond a block of sums.
+var tvSizes = []int{1, 2, 7, 8, 9, 15, 16, 17, 23, 31, 32, 33, 47, 63, 64, 65, 79, 100, 129, 5120, 9001}
+
+func TestTVMatchesReference(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(23, 1))
+		for _, layers := range []int{1, 2, 3, 4, 5, 8, 9} {
+			for _, n := range tvSizes {
+				if n > 200 && layers != 2 && layers != 5 {
+					continue
+				}
+				what := fmt.Sprintf("%d layers, n %d", layers, n)
+				shift := 0
+				var checks []func(t *testing.T, what string)
+				take := func(k int) []float32 {
+					shift++
+					s, check := banded(k, shift%7)
+					checks = append(checks, check)
+					return s
+				}
+				z := newTVCase(rng, n, layers, take)
+				got := z.run(TVFlux[float32], TVFluxGrad[float32], take)
+				for _, check := range checks {
+					check(t, what)
+				}
+				wide := wideTV(z)
+				want := wide.run(tvFluxGeneric[float64], tvFluxGradGeneric[float64], take64)
+				for i := range n {
+					// The size of what is added up on the edge, once for fluxes and
+					// once for gradients.
+					signal, incoming := 0.25, 0.
+					for k := range layers {
+						signal += math.Abs(wide.a[k][i]) + math.Abs(wide.b[k][i])
+						incoming += math.Abs(wide.ga[k][i]) + math.Abs(wide.gb[k][i])
+					}
+					near := func(name string, got float32, want, size float64) {
+						t.Helper()
+						if !(math.Abs(float64(got)-want) <= 2e-6*size) {
+							t.Fatalf("%s: %s of edge %d is %g, want %g", what, name, i, got, want)
+						}
+					}
+					for k := range layers {
+						near(fmt.Sprintf("flux %d", k+1), got.flux[k][i], want.flux[k][i], signal)
+						near(fmt.Sprintf("gradient of signal %d", k), got.signal[k][i], want.signal[k][i], incoming)
+					}
+					near("gradient of the weight", got.weight[i], want.weight[i], 0.25+signal*incoming)
+				}
+				for k, g := range got.gamma {
+					size := 0.
+					for i := range n {
+						for j := range layers {
+							size += (1 + math.Abs(wide.a[j][i]-wide.b[j][i])) * math.Abs(wide.ga[j][i]-wide.gb[j][i])
+						}
+					}
+					if !(math.Abs(g-want.gamma[k]) <= 1e-6*size) {
+						t.Fatalf("%s: gradient of penalty %d is %g, want %g", what, k, g, want.gamma[k])
+					}
+				}
+			}
+		}
+	})
+}
+
+// Edges alone, or in other company, have the bits they have among others; and
+// the same call has the same bits at other addresses.
+func TestTVIsPositionIndependent(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(24, 1))
+		take := func(n int) []float32 { return make([]float32, n) }
+		for _, layers := range []int{1, 2, 5, 8} {
+			const n = 211
+			z := newTVCase(rng, n, layers, take)
+			whole := z.run(TVFlux[float32], TVFluxGrad[float32], take)
+			for _, m := range []int{1, 3, 20, 70} {
+				for lo := 0; lo+m <= n; lo += 1 + m/2 {
+					cut := func(x [][]float32) (y [][]float32) {
+						for _, s := range x {
+							y = append(y, s[lo:lo+m])
+						}
+						return y
+					}
+					part := tvCase[float32]{c: z.c, w: z.w[lo : lo+m], a: cut(z.a), b: cut(z.b), ga: cut(z.ga), gb: cut(z.gb)}
+					got := part.run(TVFlux[float32], TVFluxGrad[float32], take)
+					for j := range m {
+						same := equalBits(got.weight[j], whole.weight[lo+j])
+						for k := range layers {
+							same = same && equalBits(got.flux[k][j], whole.flux[k][lo+j]) && equalBits(got.signal[k][j], whole.signal[k][lo+j])
+						}
+						if !same {
+							t.Fatalf("%d layers: edge %d has other bits among %d", layers, lo+j, m)
+						}
+					}
+				}
+			}
+			moved := z
+			moved.w = append(make([]float32, 3), z.w...)[3:]
+			again := moved.run(TVFlux[float32], TVFluxGrad[float32], take)
+			for k := range layers {
+				if again.gamma[k] != whole.gamma[k] {
+					t.Errorf("%d layers: the gradient of penalty %d depends on the address", layers, k)
+				}
+			}
+		}
+	})
+}
+
+// Edges of weight 0, the padding of a plane, have no flux and no gradients, even
+// where the gradients of their neighbours are large.
+func TestTVOfPadding(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(25, 1))
+		take := func(n int) []float32 { return make([]float32, n) }
+		z := newTVCase(rng, 77, 5, take)
+		clear(z.w)
+		r := z.run(TVFlux[float32], TVFluxGrad[float32], take)
+		for i := range z.w {
+			for k := range z.a {
+				if r.flux[k][i] != 0 || r.signal[k][i] != 0 {
+					t.Fatalf("edge %d, layer %d: flux %g, gradient %g", i, k, r.flux[k][i], r.signal[k][i])
+				}
+			}
+			if r.weight[i] != 0.25 {
+				t.Fatalf("edge %d: gradient of the weight %g", i, r.weight[i]-0.25)
+			}
+		}
+		for k, g := range r.gamma {
+			if g != 0 {
+				t.Errorf("gradient of penalty %d: %g", k, g)
+			}
+		}
+	})
+}
+
+// Where the generic twin gives NaN or Inf the assembly gives the same; an edge
+// with hostile signals leaves its neighbours alone.
+func TestTVOfHostileSignals(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(26, 1))
+		take := func(n int) []float32 { return make([]float32, n) }
+		values := []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))}
+		const n, layers = 77, 4
+		for range 200 {
+			z := newTVCase(rng, n, layers, take)
+			clean := z.run(TVFlux[float32], TVFluxGrad[float32], take)
+			at, k := rng.IntN(n), rng.IntN(layers)
+			v := values[rng.IntN(len(values))]
+			switch rng.IntN(5) {
+			case 0:
+				z.a[k][at] = v
+			case 1:
+				z.b[k][at] = v
+			case 2:
+				z.ga[k][at] = v
+			case 3:
+				z.gb[k][at] = v
+			case 4:
+				z.w[at] = v
+			}
+			got := z.run(TVFlux[float32], TVFluxGrad[float32], take)
+			want := z.run(tvFluxGeneric[float32], tvFluxGradGeneric[float32], take)
+			bad := false
+			for i := range n {
+				same := func(what string, got, want, clean float32) {
+					t.Helper()
+					if i != at {
+						want = clean
+					} else if x := float64(want); x-x != 0 {
+						bad = true
+					} else {
+						return // rounding, held to its bounds by another test
+					}
+					if !equalBits(got, want) {
+						t.Fatalf("%s of edge %d is %g with %g at edge %d, want %g", what, i, got, v, at, want)
+					}
+				}
+				for l := range layers {
+					same(fmt.Sprintf("flux %d", l+1), got.flux[l][i], want.flux[l][i], clean.flux[l][i])
+					same(fmt.Sprintf("gradient of signal %d", l), got.signal[l][i], want.signal[l][i], clean.signal[l][i])
+				}
+				same("gradient of the weight", got.weight[i], want.weight[i], clean.weight[i])
+			}
+			for l := range layers {
+				if math.IsNaN(got.gamma[l]) != math.IsNaN(want.gamma[l]) || math.IsInf(got.gamma[l], 0) != math.IsInf(want.gamma[l], 0) {
+					t.Fatalf("gradient of penalty %d is %g with %g at edge %d, want %g", l, got.gamma[l], v, at, want.gamma[l])
+				}
+			}
+			if !bad {
+				t.Fatalf("%g at edge %d, layer %d went unnoticed", v, at, k)
+			}
+		}
+	})
+}
+
+// Signals are views of one padded plane, some apart by a shift: they overlap.
+func TestTVOfShiftedViews(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(27, 1))
+		take := func(n int) []float32 { return make([]float32, n) }
+		const n, layers, shift = 150, 3, 5
+		apart := newTVCase(rng, n, layers, take)
+		views := apart
+		views.a, views.b = nil, nil
+		for l := range layers {
+			plane := make([]float32, n+shift)
+			for i := range plane {
+				plane[i] = rng.Float32()
+			}
+			views.a, views.b = append(views.a, plane[:n]), append(views.b, plane[shift:])
+			copy(apart.a[l], plane)
+			copy(apart.b[l], plane[shift:])
+		}
+		got, want := views.run(TVFlux[float32], TVFluxGrad[float32], take), apart.run(TVFlux[float32], TVFluxGrad[float32], take)
+		for i := range n {
+			for l := range layers {
+				if !equalBits(got.flux[l][i], want.flux[l][i]) || !equalBits(got.signal[l][i], want.signal[l][i]) {
+					t.Fatalf("edge %d, layer %d differs", i, l)
+				}
+			}
+		}
+	})
+}
+
+func TestTVAllocatesNothing(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
+		z := newTVCase(rand.New(rand.NewPCG(28, 1)), 50, maxTVLayers, func(n int) []float32 { return make([]float32, n) })
+		dst, dw, dgamma := make([]float32, 50), make([]float32, 50), make([]float64, maxTVLayers)
+		if k := testing.AllocsPerRun(10, func() {
+			TVFlux(&z.c, dst, z.w, z.a, z.b)
+			TVFluxGrad(&z.c, 3, dst, nil, nil, z.w, z.a, z.b, z.ga, z.gb)
+			TVFluxGrad(&z.c, 0, dst, dw, dgamma, z.w, z.a, z.b, z.ga, z.gb)
+		}); k != 0 {
+			t.Errorf("%v allocations", k)
+		}
+	})
+}
+
+func TestTVChecksArguments(t *testing.T) {
+	long, short := make([]float32, 20), make([]float32, 19)
+	two, mixed, one := [][]float32{long, long}, [][]float32{long, short}, [][]float32{long}
+	c := &TV[float32]{Gamma: []float32{1, 1}}
+	dgamma := make([]float64, 2)
+	TVFlux(c, nil, nil, [][]float32{nil}, [][]float32{nil})
+	TVFluxGrad(c, 0, nil, nil, dgamma, nil, [][]float32{nil}, [][]float32{nil}, [][]float32{nil}, [][]float32{nil})
+	for name, f := range map[string]func(){
+		"no signals":      func() { TVFlux(c, long, long, nil, nil) },
+		"fewer b":         func() { TVFlux(c, long, long, two, one) },
+		"fewer penalties": func() { TVFlux(&TV[float32]{Gamma: []float32{1}}, long, long, two, two) },
+		"short w":         func() { TVFlux(c, long, short, two, two) },
+		"short signal":    func() { TVFlux(c, long, long, two, mixed) },
+		"layer beyond":    func() { TVFluxGrad(c, 2, long, long, dgamma, long, two, two, two, two) },
+		"layer below":     func() { TVFluxGrad(c, -1, long, long, dgamma, long, two, two, two, two) },
+		"fewer gradients": func() { TVFluxGrad(c, 1, long, long, dgamma, long, two, two, one, one) },
+		"short gradient":  func() { TVFluxGrad(c, 1, long, long, dgamma, long, two, two, two, mixed) },
+		"short dw":        func() { TVFluxGrad(c, 0, long, short, dgamma, long, two, two, two, two) },
+		"short dgamma":    func() { TVFluxGrad(c, 0, long, long, dgamma[:1], long, two, two, two, two) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			f()
+		}()
+	}
+}
+
+func BenchmarkTV(b *testing.B) {
+	const n = 5120
+	for _, layers := range []int{2, 5} {
+		z := newTVCase(rand.New(rand.NewPCG(1, 1)), n, layers, func(n int) []float32 { return make([]float32, n) })
+		dst, dw, dgamma := make([]float32, n), make([]float32, n), make([]float64, layers)
+		for name, f := range map[string]func(){
+			"Flux":      func() { TVFlux(&z.c, dst, z.w, z.a, z.b) },
+			"FluxGrad1": func() { TVFluxGrad(&z.c, 1, dst, nil, nil, z.w, z.a, z.b, z.ga, z.gb) },
+			"FluxGrad0": func() { TVFluxGrad(&z.c, 0, dst, dw, dgamma, z.w, z.a, z.b, z.ga, z.gb) },
+		} {
+			b.Run(fmt.Sprintf("%s/layers%d", name, layers), func(b *testing.B) { benchmarkLevels(b, n, f) })
+		}
+	}
+}
