@@ -22,6 +22,7 @@ type architecture struct {
 var architectures = map[string]architecture{
 	"ugpl": ugplArchitecture,
 	"uglr": uglrArchitecture,
+	"ugtv": ugtvArchitecture,
 }
 
 // Types names what Config.Type may be: the architectures, sorted by name.

@@ -158,11 +158,12 @@ func TestGoldenOperator(t *testing.T) {
 	summary(t, "converged", solve(400, .5, .3), want.Exact)
 }
 
-// TestGoldenNetwork reproduces output, loss and gradients of the whole paper
-// network on an 8 x 8 RGGB image, weights and image being formulas.
-func TestGoldenNetwork(t *testing.T) {
-	want := loadGolden(t).E2E
-	n, err := New(Config{Preset: "paper"}, 1)
+// formulaNetwork runs a paper preset forward and backward on an 8 x 8 RGGB image,
+// weights and image being formulas, and returns the initial interpolation, the
+// output, the mean squared error and the gradients.
+func formulaNetwork(t *testing.T, cfg Config) (init, output []float64, mse float64, grad func(name string) []float64) {
+	t.Helper()
+	n, err := New(cfg, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +232,7 @@ func TestGoldenNetwork(t *testing.T) {
 	if err := vm.RunAll(); err != nil {
 		t.Fatal(err)
 	}
-	grad := func(name string) []float64 {
+	grad = func(name string) []float64 {
 		for i, p := range params {
 			if p.Name == name {
 				return values[i].Data().([]float64)
@@ -241,18 +242,25 @@ func TestGoldenNetwork(t *testing.T) {
 		return nil
 	}
 
-	init := make([]float64, len(x))
+	init = make([]float64, len(x))
 	graph.Initial(init, y, m, 3, s, s)
+	return init, outValue.Data().([]float64), lossValue.Data().(float64), grad
+}
+
+// TestGoldenNetwork reproduces output, loss and gradients of the whole paper
+// network on an 8 x 8 RGGB image, weights and image being formulas.
+func TestGoldenNetwork(t *testing.T) {
+	want := loadGolden(t).E2E
+	init, o, mse, grad := formulaNetwork(t, Config{Preset: "paper"})
 	summary(t, "initial interpolation", init, want.Init)
-	o := outValue.Data().([]float64)
 	summary(t, "output", o, want.Out)
 	if len(want.OutPixel) != 3 || len(want.DComb) != 4 || len(want.DSkip) != 6 {
 		t.Fatal("testdata/uglr.json lacks values")
 	}
 	for c, v := range want.OutPixel {
-		near(t, fmt.Sprintf("output (%d,3,4)", c), o[(c*s+3)*s+4], v, 1e-11, 1)
+		near(t, fmt.Sprintf("output (%d,3,4)", c), o[(c*8+3)*8+4], v, 1e-11, 1)
 	}
-	near(t, "loss", lossValue.Data().(float64), want.MSE, 1e-11, 0)
+	near(t, "loss", mse, want.MSE, 1e-11, 0)
 	for h := range 4 {
 		near(t, "gradient of mix", grad("block0.mix")[h], want.DComb[h], 1e-7, 0)
 		near(t, "gradient of alpha", grad("block0.alpha")[h*50], want.DAlpha[h], 1e-4, 0)
