@@ -149,31 +149,3 @@ func TestUGPLErrorsNameTheKey(t *testing.T) {
 		t.Errorf("p for uglr: error %v", err)
 	}
 }
-
-// BenchmarkUGPL measures training steps beside uglr's on 64x64 patches.
-func BenchmarkUGPL(b *testing.B) {
-	for _, c := range []struct {
-		name string
-		cfg  Config
-	}{
-		{"uglr", Config{}},
-		{"uglr2x4", Config{CGLayers: 2, CGSteps: 4}},
-		{"ugpl", Config{Type: "ugpl"}},
-	} {
-		for _, train := range []bool{false, true} {
-			b.Run(fmt.Sprintf("%s/train=%v", c.name, train), func(b *testing.B) {
-				const batch = 4
-				vm := stepMachine(b, c.cfg, batch, 64, train)
-				defer vm.Close()
-				b.ReportAllocs()
-				for b.Loop() {
-					if err := vm.RunAll(); err != nil {
-						b.Fatal(err)
-					}
-					vm.Reset()
-				}
-				b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*batch)/1000, "ms/patch")
-			})
-		}
-	}
-}
