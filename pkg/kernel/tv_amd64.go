@@ -20,15 +20,17 @@ func tvFluxFast(c *TV[float32], dst, w []float32, a, b [][]float32) bool {
 	return true
 }
 
-// The work buffer of the adjoint holds a record a layer of these vectors: p1, p2
-// and jump of two vectors of edges, then constants and sums in every lane.
-// _gen/tv has the same numbers.
+// The work buffer of the adjoint holds a record a layer of these vectors:
+// constants and sums in every lane, then what the assembly keeps of the edges it
+// is at. _gen/tv has the same numbers.
 const (
-	tvSlotShrink    = 6
-	tvSlotRatio     = 7
-	tvSlotSumShrink = 8
-	tvSlotSumRatio  = 9
-	tvSlots         = 10
+	tvSlotShrink = iota
+	tvSlotRatio
+	tvSlotRatio1
+	tvSlotSumShrink
+	tvSlotSumRatio
+	tvSlotEdges
+	tvSlots = tvSlotEdges + 16
 )
 
 // tvTerms is how many edges a lane sums in float32.
@@ -52,9 +54,9 @@ func tvFluxGradFast(c *TV[float32], l int, dst, dw []float32, dgamma []float64, 
 	steps := c.steps(stepBuf[:], len(a))
 	slot := func(layer, k int) []float32 { return work[(layer*tvSlots+k)*lanes:][:lanes] }
 	for k, s := range steps {
-		shrink, ratio := slot(k, tvSlotShrink), slot(k, tvSlotRatio)
+		shrink, ratio, ratio1 := slot(k, tvSlotShrink), slot(k, tvSlotRatio), slot(k, tvSlotRatio1)
 		for i := range shrink {
-			shrink[i], ratio[i] = s.shrink, s.ratio
+			shrink[i], ratio[i], ratio1[i] = s.shrink, s.ratio, 1+s.ratio
 		}
 	}
 

@@ -21,21 +21,27 @@ const header = 24
 
 // fluxVectors and gradVectors are how many vectors go through the layers
 // together: enough to hide the latency of a layer, as far as registers go.
-var fluxVectors = map[string]int{"AVX2": 2, "AVX512": 4}
+var (
+	fluxVectors = map[string]int{"AVX2": 2, "AVX512": 4}
+	gradVectors = map[string]int{"AVX2": 2, "AVX512": 4}
+)
 
-const gradVectors = 2
-
-// Vectors of a record of the work buffer, one record a layer: gradVectors each of
-// p1, p2 and jump, then constants and sums. tv_amd64.go has the same numbers.
+// Vectors of a record of the work buffer, one record a layer: constants and sums
+// in every lane, then what the way forward keeps of each vector of a group.
+// tv_amd64.go has the same numbers.
 const (
-	slotP1        = 0
-	slotP2        = slotP1 + gradVectors
-	slotJump      = slotP2 + gradVectors
-	slotShrink    = slotJump + gradVectors
-	slotRatio     = slotShrink + 1
-	slotSumShrink = slotRatio + 1
-	slotSumRatio  = slotSumShrink + 1
-	recordSlots   = slotSumRatio + 1
+	slotShrink    = iota // 1/(4 g_l)
+	slotRatio            // g_l/g_{l+1}
+	slotRatio1           // 1 + ratio
+	slotSumShrink        // of the gradients, negative
+	slotSumRatio
+	slotP1
+	slotP2   = slotP1 + maxVectors
+	slotJump = slotP2 + maxVectors
+	slotPhi  = slotJump + maxVectors
+	slots    = slotPhi + maxVectors
+
+	maxVectors = 4
 )
 
 func main() {
@@ -170,8 +176,8 @@ func start(v isa.ISA, e, zero vec) edges {
 }
 
 // step goes from phi_l to phi_{l+1}, given w and u_i-u_j of layer l. keep, if any,
-// is told p1, p2 and the jump.
-func (s edges) step(w Op, difference vec, shrink, ratio, quarter Op, zero vec, keep func(p1, p2, jump vec)) {
+// is told the jump, phi in its making.
+func (s edges) step(w Op, difference vec, shrink, ratio, quarter Op, zero vec, keep func(jump vec)) {
 	VFNMADD231PS(w, difference, s.phi) // d
 	VSUBPS(shrink, s.p1, s.p1)
 	VSUBPS(shrink, s.p2, s.p2)
@@ -183,7 +189,7 @@ func (s edges) step(w Op, difference vec, shrink, ratio, quarter Op, zero vec, k
 	VSUBPS(s.p1, s.p2, s.delta)
 	VADDPS(s.delta, s.phi, s.phi) // jump
 	if keep != nil {
-		keep(s.p1, s.p2, s.phi)
+		keep(s.phi)
 	}
 	VFMADD132PS(ratio, s.delta, s.phi)
 }
@@ -252,59 +258,74 @@ func grad(v isa.ISA, first bool) {
 		XORQ(index, index)
 	}
 	zero, quarter := v.Zero(), v.Const("quarter", isa.F32(0.25))
-	slot := func(record reg.Register, k int) Mem { return Mem{Base: record, Disp: k * v.Bytes()} }
-	size := U32(recordSlots * v.Bytes())
-	each(v, index, left, gradVectors, func(places []place) {
+	each(v, index, left, gradVectors[v.Suffix], func(places []place) {
 		n := len(places)
-		state := make([]edges, n)
-		// At AVX2 registers are too few for the weights of full vectors.
-		weights := make([]Op, n)
+		at, record := GP64(), GP64()
+		XORQ(at, at)
+		MOVQ(work, record)
+		slot := func(k int) Mem { return Mem{Base: record, Disp: k * v.Bytes()} }
+		constant := func(k int) Op {
+			if !v.Wide {
+				return slot(k)
+			}
+			r := v.Vec()
+			v.Load(slot(k), r)
+			return r
+		}
+		size := U32(slots * v.Bytes())
+
+		// Weights are in registers where these suffice.
+		state, weights := make([]edges, n), make([]Op, n)
 		weightsAt := parameter("w")
 		for i, p := range places {
-			if v.Wide || p.mask != nil {
+			if p.mask != nil || v.Wide && !first {
 				weights[i] = p.load(weightsAt)
 			} else {
 				weights[i] = p.mem(weightsAt)
 			}
 		}
 
-		// Forward, keeping p1, p2 and the jump of every layer.
-		at, record := GP64(), GP64()
-		XORQ(at, at)
-		MOVQ(work, record)
-		keep := func(i int) func(p1, p2, jump vec) {
-			return func(p1, p2, jump vec) {
-				v.Store(p1, slot(record, slotP1+i))
-				v.Store(p2, slot(record, slotP2+i))
-				if first {
-					v.Store(jump, slot(record, slotJump+i))
-				}
-			}
-		}
+		// Forward, keeping p1 and p2 of every layer, for first the jump and phi.
 		pa, pb := pair(a, b, at)
 		for i, p := range places {
 			e := p.difference(pa, pb)
 			VMULPS(weights[i], e, e)
-			state[i] = start(v, e, zero)
-			keep(i)(state[i].p1, state[i].p2, state[i].phi)
+			s := start(v, e, zero)
+			v.Store(s.p1, slot(slotP1+i))
+			v.Store(s.p2, slot(slotP2+i))
+			if first {
+				v.Store(s.phi, slot(slotPhi+i))
+			}
+			state[i] = s
 		}
 		end := parameter("layers")
 		IMUL3Q(U8(header), end, end)
-		forward, forwardDone := isa.NewLabel("forward"), isa.NewLabel("turn")
+		forward, turn := isa.NewLabel("forward"), isa.NewLabel("turn")
 		Label(forward)
 		ADDQ(I8(header), at)
 		CMPQ(at, end)
-		JGE(LabelRef(forwardDone))
+		JGE(LabelRef(turn))
 		ADDQ(size, record)
 		pa, pb = pair(a, b, at)
+		shrink, ratio := constant(slotShrink), constant(slotRatio)
 		for i, p := range places {
-			state[i].step(weights[i], p.difference(pa, pb), slot(record, slotShrink), slot(record, slotRatio), quarter, zero, keep(i))
+			s := state[i]
+			var keep func(vec)
+			if first {
+				keep = func(jump vec) { v.Store(jump, slot(slotJump+i)) }
+			}
+			s.step(weights[i], p.difference(pa, pb), shrink, ratio, quarter, zero, keep)
+			v.Store(s.p1, slot(slotP1+i))
+			v.Store(s.p2, slot(slotP2+i))
+			if first {
+				v.Store(s.phi, slot(slotPhi+i))
+			}
 		}
 		JMP(LabelRef(forward))
-		Label(forwardDone)
+		Label(turn)
 
-		// Backward. delta is the gradient with respect to Delta of the layer, but for
-		// the sign; incoming is ga-gb.
+		// Backward: the state is now that of the gradients with respect to phi_{l+1},
+		// p1, p2 and, but for the sign, to Delta_l as the step after it used it.
 		SUBQ(I8(header), at)
 		var stop reg.GPVirtual
 		if !first {
@@ -323,57 +344,45 @@ func grad(v isa.ISA, first bool) {
 				weight[i] = v.Zero()
 			}
 		}
-		backward, backwardDone := isa.NewLabel("backward"), isa.NewLabel("bottom")
+		backward, bottom := isa.NewLabel("backward"), isa.NewLabel("bottom")
 		Label(backward)
-		if first {
-			TESTQ(at, at)
-			JZ(LabelRef(backwardDone))
-			pa, pb = pair(a, b, at)
-		}
-		gate := func(m Mem, x, sum vec, op func(...Op)) {
-			positive := v.Compare(isa.LT, zero, m)
-			op(x, sum, sum)
-			v.Keep(positive, sum)
-		}
 		sumRatio, sumShrink := v.Vec(), v.Vec()
 		if first {
-			v.Load(slot(record, slotSumRatio), sumRatio)
+			TESTQ(at, at)
+			JZ(LabelRef(bottom))
+			pa, pb = pair(a, b, at)
+			v.Load(slot(slotSumRatio), sumRatio)
 		}
-		for i := range places {
+		ratio, ratio1 := constant(slotRatio), constant(slotRatio1)
+		for i, p := range places {
 			s := state[i]
-			jump := v.Vec()
-			VMULPS(slot(record, slotRatio), s.phi, jump)
-			VSUBPS(s.delta, s.phi, s.delta)
-			VADDPS(jump, s.delta, s.delta)
-			gate(slot(record, slotP1+i), s.delta, s.p1, VSUBPS)
-			gate(slot(record, slotP2+i), s.delta, s.p2, VADDPS)
-			VMOVAPS(jump, s.delta)
+			VFMSUB231PS(ratio1, s.phi, s.delta)
+			VSUBPS(s.delta, s.p1, s.p1)
+			v.Keep(v.Compare(isa.LT, zero, slot(slotP1+i)), s.p1)
+			VADDPS(s.delta, s.p2, s.p2)
+			v.Keep(v.Compare(isa.LT, zero, slot(slotP2+i)), s.p2)
 			if first {
-				VFMADD231PS(slot(record, slotJump+i), s.phi, sumRatio)
+				VFMADD231PS(slot(slotJump+i), s.phi, sumRatio)
+				VFMADD231PS(slot(slotPhi+i), incoming[i], weight[i])
 			}
+			VMULPS(ratio, s.phi, s.delta)
 			VSUBPS(s.p2, s.p1, s.phi)
-			VFMADD132PS(quarter, jump, s.phi) // the gradient with respect to d
+			VFMADD132PS(quarter, s.delta, s.phi) // the gradient with respect to d
+			if first {
+				VFNMADD231PS(p.difference(pa, pb), s.phi, weight[i])
+			}
 		}
 		if first {
-			v.Store(sumRatio, slot(record, slotSumRatio))
-			v.Load(slot(record, slotSumShrink), sumShrink)
-			for i := range places {
-				VADDPS(state[i].p1, sumShrink, sumShrink)
-				VADDPS(state[i].p2, sumShrink, sumShrink)
+			v.Store(sumRatio, slot(slotSumRatio))
+			v.Load(slot(slotSumShrink), sumShrink)
+			for _, s := range state {
+				VADDPS(s.p1, sumShrink, sumShrink)
+				VADDPS(s.p2, sumShrink, sumShrink)
 			}
-			v.Store(sumShrink, slot(record, slotSumShrink))
-			for i, p := range places {
-				phi, jump := v.Vec(), v.Vec()
-				v.Load(slot(record, slotP2+i), phi)
-				VSUBPS(slot(record, slotP1+i), phi, phi)
-				v.Load(slot(record, slotJump+i), jump)
-				VFMADD231PS(slot(record, slotRatio), jump, phi)
-				VFMADD231PS(phi, incoming[i], weight[i])
-				VFNMADD231PS(p.difference(pa, pb), state[i].phi, weight[i])
-			}
+			v.Store(sumShrink, slot(slotSumShrink))
 		} else {
 			CMPQ(at, stop)
-			JE(LabelRef(backwardDone))
+			JE(LabelRef(bottom))
 		}
 		SUBQ(I8(header), at)
 		SUBQ(size, record)
@@ -383,7 +392,7 @@ func grad(v isa.ISA, first bool) {
 			VFMADD231PS(weights[i], incoming[i], state[i].phi)
 		}
 		JMP(LabelRef(backward))
-		Label(backwardDone)
+		Label(bottom)
 
 		dst := parameter("dst")
 		if !first {
@@ -399,11 +408,11 @@ func grad(v isa.ISA, first bool) {
 		for i, p := range places {
 			s := state[i]
 			VSUBPS(s.delta, s.phi, s.phi)
-			v.Keep(v.Compare(isa.LT, zero, slot(record, slotP1+i)), s.p1)
-			v.Keep(v.Compare(isa.LT, zero, slot(record, slotP2+i)), s.p2)
+			v.Keep(v.Compare(isa.LT, zero, slot(slotP1+i)), s.p1)
+			v.Keep(v.Compare(isa.LT, zero, slot(slotP2+i)), s.p2)
 			VADDPS(s.p2, s.phi, s.phi)
 			VSUBPS(s.p1, s.phi, s.phi)
-			VFMADD231PS(slot(record, slotJump+i), incoming[i], weight[i])
+			VFMADD231PS(slot(slotPhi+i), incoming[i], weight[i])
 			VFMADD231PS(p.difference(pa, pb), s.phi, weight[i])
 			VMULPS(weights[i], s.phi, s.phi)
 			p.store(s.phi, dst)
