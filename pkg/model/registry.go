@@ -20,8 +20,9 @@ type architecture struct {
 }
 
 var architectures = map[string]architecture{
-	"ugpl": ugplArchitecture,
+	"swin": swinArchitecture,
 	"uglr": uglrArchitecture,
+	"ugpl": ugplArchitecture,
 	"ugtv": ugtvArchitecture,
 }
 
