@@ -1,0 +1,110 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// writeFile writes a file whole or not at all.
+func writeFile(path string, b []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// save keeps a result in the work folder.
+func save(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		return err
+	}
+	return writeFile(path, append(b, '\n'))
+}
+
+// load reads what save kept; ok is false where there is nothing.
+func load(path string, v any) (ok bool, err error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return false, fmt.Errorf("%s: %w; remove it to do it again", path, err)
+	}
+	return true, nil
+}
+
+// digest returns the SHA-256 of a file, or of a name that is no file (an embedded
+// network or a classical method, which the program's own digest stands for).
+func digest(ref string) string {
+	if b, err := os.ReadFile(ref); err == nil {
+		return fmt.Sprintf("%x", sha256.Sum256(b))
+	}
+	return "name:" + ref
+}
+
+// fileName makes a label one that can name a file.
+func fileName(label string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '.', r == '_':
+			return r
+		}
+		return '_'
+	}, label)
+}
+
+// calibration is what a training step of one experiment costs.
+type calibration struct {
+	Seconds float64 `json:"cpu_seconds_per_step"` // the least of all steps measured, one thread
+	Steps   int     `json:"steps"`                // measured
+	Held    int64   `json:"held_bytes"`           // by a training step of one 64x64 patch: heap in use between steps
+	Params  int     `json:"params"`
+	Batch   int     `json:"batch"`
+	Kernel  string  `json:"kernel"`
+}
+
+// training is a finished training.
+type training struct {
+	ID       string  `json:"id"`
+	Task     string  `json:"task"`
+	Model    string  `json:"model"`
+	Seed     uint64  `json:"seed"`
+	LR       float64 `json:"lr"`
+	Steps    int     `json:"steps"`
+	Examples int     `json:"examples"`
+	Budget   float64 `json:"budget_cpu_minutes"`
+	CPU      float64 `json:"cpu_minutes"` // used by its processes, validation included
+	Params   int     `json:"params"`
+	Weights  string  `json:"weights"` // path
+	Curve    []point `json:"curve"`   // validation, first protocol
+	Protocol string  `json:"protocol"`
+}
+
+// point of a training curve.
+type point struct {
+	Step    int     `json:"step"`
+	Minutes float64 `json:"cpu_minutes"` // steps at their calibrated cost
+	PSNR    float64 `json:"psnr"`
+}
+
+func (s *settings) calibrationPath(j job) string {
+	return filepath.Join(s.work, "calibrate", j.id()+".json")
+}
+
+func (s *settings) trainingPath(kind, id string) string {
+	return filepath.Join(s.work, kind, id+".json")
+}

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// order is one training to be done.
+type order struct {
+	kind, id string // kind: search or train
+	job      job
+	seed     uint64
+	lr       float64
+	minutes  float64
+	cal      calibration
+}
+
+// plan returns the settings of a training of n steps: the schedule ends with the
+// budget, warm-up and averaging take the same share of it for every network.
+func plan(n int) []string {
+	warmup := min(200, max(1, n/20))
+	ema := 1 - 20/float64(max(n, 40)) // the average looks back over a twentieth
+	ema = min(ema, 0.999)
+	return []string{
+		fmt.Sprint("train.steps=", n), fmt.Sprint("schedule.warmup=", warmup),
+		"train.ema=" + strconv.FormatFloat(ema, 'g', 4, 64), fmt.Sprint("eval.every=", max(1, (n+11)/12)),
+	}
+}
+
+// search trains every network shortly with each candidate of the learning rate.
+func (s *settings) search(ctx context.Context) error {
+	orders, err := s.searchOrders()
+	if err != nil {
+		return err
+	}
+	if err := s.trainOrders(ctx, orders); err != nil {
+		return err
+	}
+	jobs, err := s.all()
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if slices.Contains(s.searchTasks, j.comparison.name) {
+			f, all, err := s.chosen(j)
+			if err != nil {
+				return err
+			}
+			s.say("%-20s learning rate %g: %s", j.id(), f*j.lr, all)
+		}
+	}
+	return nil
+}
+
+func (s *settings) searchOrders() ([]order, error) {
+	jobs, err := s.all()
+	if err != nil {
+		return nil, err
+	}
+	var orders []order
+	for _, j := range jobs {
+		if !slices.Contains(s.searchTasks, j.comparison.name) {
+			continue
+		}
+		cal, err := s.calibrated(j)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range s.factors {
+			orders = append(orders, order{
+				kind: "search", id: searchID(j, f), job: j, seed: s.seeds[0], lr: f * j.lr,
+				minutes: s.searchShare * s.budget[j.comparison.name], cal: cal,
+			})
+		}
+	}
+	return orders, nil
+}
+
+func searchID(j job, factor float64) string { return fmt.Sprintf("%s-x%g", j.id(), factor) }
+
+// calibrated loads what a step of j costs.
+func (s *settings) calibrated(j job) (c calibration, err error) {
+	ok, err := load(s.calibrationPath(j), &c)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s: found no calibration in %s, expected one from the stage calibrate", j.id(), s.work)
+	}
+	return c, err
+}
+
+// chosen returns the factor on the learning rate that the search found best for a
+// network, and all it found, in words. A task that was not searched takes the
+// first one's; with no search at all it is 1.
+func (s *settings) chosen(j job) (factor float64, all string, err error) {
+	if !slices.Contains(s.searchTasks, j.comparison.name) {
+		if len(s.searchTasks) == 0 {
+			return 1, "", nil
+		}
+		i := slices.IndexFunc(comparisons, func(c comparison) bool { return c.name == s.searchTasks[0] })
+		j.comparison = comparisons[i]
+	}
+	best := 0.
+	var words []string
+	for _, f := range s.factors {
+		var t training
+		ok, err := load(s.trainingPath("search", searchID(j, f)), &t)
+		if err != nil {
+			return 0, "", err
+		}
+		if !ok {
+			return 0, "", fmt.Errorf("%s: found no finished search with rate x%g, expected the stage search first (or -search-tasks \"\")", j.id(), f)
+		}
+		v := t.last()
+		if len(words) == 0 || v > best {
+			best, factor = v, f
+		}
+		words = append(words, fmt.Sprintf("%g: %.2f dB", t.LR, v))
+	}
+	return factor, strings.Join(words, ", "), nil
+}
+
+// last returns the validation PSNR at the end.
+func (t training) last() float64 {
+	if len(t.Curve) == 0 {
+		return 0
+	}
+	return t.Curve[len(t.Curve)-1].PSNR
+}
+
+// train does the trainings proper: all seeds of a task before the next task.
+func (s *settings) train(ctx context.Context) error {
+	jobs, err := s.all()
+	if err != nil {
+		return err
+	}
+	var orders []order
+	for _, seed := range s.seeds {
+		for _, j := range jobs {
+			cal, err := s.calibrated(j)
+			if err != nil {
+				return err
+			}
+			factor, _, err := s.chosen(j)
+			if err != nil {
+				return err
+			}
+			orders = append(orders, order{
+				kind: "train", id: fmt.Sprintf("%s-s%d", j.id(), seed), job: j, seed: seed, lr: factor * j.lr,
+				minutes: s.budget[j.comparison.name], cal: cal,
+			})
+		}
+	}
+	return s.trainOrders(ctx, orders)
+}
+
+func (s *settings) trainOrders(ctx context.Context, orders []order) error {
+	program, err := s.build(ctx)
+	if err != nil {
+		return err
+	}
+	return s.parallel(ctx, len(orders), func(ctx context.Context, i int) error {
+		return s.trainOne(ctx, program, orders[i])
+	})
+}
+
+// trainOne trains, or continues, or returns at once where it is done.
+func (s *settings) trainOne(ctx context.Context, program string, o order) error {
+	path := s.trainingPath(o.kind, o.id)
+	t := training{}
+	if ok, err := load(path, &t); ok || err != nil {
+		return err
+	}
+	dir := filepath.Join(s.work, "runs", o.kind, o.id)
+	n := steps(o.minutes, o.cal.Seconds)
+	// A training begun keeps its number of steps: schedules are not stretched.
+	var begun struct{ Steps int }
+	begunPath := filepath.Join(s.work, "runs", o.kind, o.id+".json")
+	if ok, err := load(begunPath, &begun); err != nil {
+		return err
+	} else if ok {
+		n = begun.Steps
+	} else {
+		begun.Steps = n
+		if err := save(begunPath, begun); err != nil {
+			return err
+		}
+	}
+	args := []string{"train", o.job.config, "--quiet", "--run-dir", dir}
+	sets := append(plan(n), "name="+o.id, fmt.Sprint("seed=", o.seed), fmt.Sprintf("schedule.lr=%g", o.lr), "data.train="+s.trainDir, "train.workers=1")
+	for _, v := range sets {
+		args = append(args, "--set", v)
+	}
+	s.say("begin %s %s: %d steps, learning rate %g", o.kind, o.id, n, o.lr)
+	c := command(ctx, program, args...)
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	err := c.Run()
+	if c.ProcessState != nil {
+		used := (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Minutes()
+		if err := addCPU(filepath.Join(s.work, "runs", o.kind, o.id+".cpu"), used); err != nil {
+			return err
+		}
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 75 {
+		return fmt.Errorf("%s: stopped and saved; the same command continues it", o.id)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", o.id, err, strings.TrimSpace(stderr.String()))
+	}
+	t = training{
+		ID: o.id, Task: o.job.comparison.name, Model: o.job.network.name, Seed: o.seed, LR: o.lr, Steps: n, Examples: n * o.cal.Batch,
+		Budget: o.minutes, Params: o.cal.Params, Weights: filepath.Join(dir, "model.safetensors"),
+	}
+	if t.CPU, err = readCPU(filepath.Join(s.work, "runs", o.kind, o.id+".cpu")); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "validation.csv"))
+	if err != nil {
+		return err
+	}
+	if t.Protocol, t.Curve, err = curve(text, o.cal.Seconds/60); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	s.say("done  %s %s: %.1f CPU minutes, validation %s %.2f dB", o.kind, o.id, t.CPU, t.Protocol, t.last())
+	return save(path, t)
+}
+
+// curve reads validation.csv, of whose protocols rgb is taken, else the first;
+// minutes is the CPU time of a step.
+func curve(text []byte, minutes float64) (protocol string, points []point, err error) {
+	rows, err := csv.NewReader(bytes.NewReader(text)).ReadAll()
+	if err != nil {
+		return "", nil, err
+	}
+	if len(rows) < 2 || rows[0][0] != "step" || rows[0][2] != "protocol" || rows[0][3] != "psnr" {
+		return "", nil, fmt.Errorf("validation.csv: found no rows of step, images, protocol, psnr")
+	}
+	protocol = rows[1][2]
+	for _, r := range rows[1:] {
+		if r[2] == "rgb" {
+			protocol = "rgb"
+		}
+	}
+	for _, r := range rows[1:] {
+		if r[2] != protocol {
+			continue
+		}
+		step, err1 := strconv.Atoi(r[0])
+		psnr, err2 := strconv.ParseFloat(r[3], 64)
+		if err := errors.Join(err1, err2); err != nil {
+			return "", nil, fmt.Errorf("validation.csv: %w", err)
+		}
+		points = append(points, point{step, float64(step) * minutes, psnr})
+	}
+	return protocol, points, nil
+}
+
+// addCPU notes the CPU minutes of one process of a training.
+func addCPU(path string, minutes float64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "%g\n", minutes)
+	return errors.Join(err, f.Close())
+}
+
+// readCPU adds up what addCPU noted.
+func readCPU(path string) (sum float64, err error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	for _, line := range strings.Fields(string(b)) {
+		v, err := strconv.ParseFloat(line, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", path, err)
+		}
+		sum += v
+	}
+	return sum, nil
+}
