@@ -299,14 +299,18 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
-// TestShippedConfigs loads every file of configs/ and holds it to being
+// TestShippedConfigs loads every file of configs/ and its folders and holds it to being
 // complete: each key of the experiment stands in it.
 func TestShippedConfigs(t *testing.T) {
 	files, err := filepath.Glob("../../configs/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("found %d files, %v", len(files), err)
 	}
-	for _, path := range files {
+	inside, err := filepath.Glob("../../configs/*/*.yaml")
+	if err != nil || len(inside) == 0 {
+		t.Fatalf("found %d files in folders, %v", len(inside), err)
+	}
+	for _, path := range append(files, inside...) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			e, err := Load(path, nil)
 			if err != nil {
