@@ -493,6 +493,82 @@ func TestTVOfShiftedViews(t *testing.T) {
 	})
 }
 
+// On a kink the derivative of the maximum is 0. Every number here is exact: with
+// penalties 1, e_0 = 1 and e_1 = -2 leave p2 = max(0, 1 - 3/4 - 1/4) on its kink
+// and p1 = 1/2; equal signals leave both on theirs at the start.
+func TestTVOnKinks(t *testing.T) {
+	forLevels(t, func(t *testing.T) {
+		const n = 35
+		fill := func(x float32) []float32 {
+			s := make([]float32, n)
+			for i := range s {
+				s[i] = x
+			}
+			return s
+		}
+		take := func(n int) []float32 { return make([]float32, n) }
+		for _, k := range []struct {
+			e0, e1 float32
+			flux   [2]float32
+			signal [2]float32 // gradients, of the second flux
+			weight float32
+			gamma  [2]float64
+		}{
+			// phi_2 = Delta_1 + r (d + Delta_1 - e_0), Delta_1 = -p1 = -(d/4 - 1/(4 g_1)), d = e_0 - e_1.
+			{1, -2, [2]float32{1, 1}, [2]float32{-0.5, -0.5}, 1 - 0.5 + 1, [2]float64{-0.5 + 1.5, -1.5}},
+			// phi_2 = -e_1 r, as nothing rises above the threshold.
+			{0, 0, [2]float32{0, 0}, [2]float32{0, -1}, 0, [2]float64{}},
+		} {
+			z := tvCase[float32]{c: TV[float32]{Gamma: []float32{1, 1}, Mu: 0.1}, w: fill(1),
+				a: [][]float32{fill(k.e0), fill(k.e1)}, b: [][]float32{fill(0), fill(0)},
+				ga: [][]float32{fill(0), fill(1)}, gb: [][]float32{fill(0), fill(0)}}
+			got := z.run(TVFlux[float32], TVFluxGrad[float32], take)
+			for i := range n {
+				for l := range 2 {
+					if got.flux[l][i] != k.flux[l] || got.signal[l][i] != k.signal[l] {
+						t.Fatalf("e %g, %g: edge %d, layer %d: flux %g, gradient %g, want %g and %g",
+							k.e0, k.e1, i, l, got.flux[l][i], got.signal[l][i], k.flux[l], k.signal[l])
+					}
+				}
+				if got.weight[i] != 0.25+k.weight {
+					t.Fatalf("e %g, %g: gradient of weight %d is %g, want %g", k.e0, k.e1, i, got.weight[i]-0.25, k.weight)
+				}
+			}
+			for l, g := range got.gamma {
+				if g != n*k.gamma[l] {
+					t.Errorf("e %g, %g: gradient of penalty %d is %g, want %g", k.e0, k.e1, l, g, n*k.gamma[l])
+				}
+			}
+		}
+	})
+}
+
+// The levels of assembly do the same operations on an edge.
+func TestTVAgreesBetweenLevels(t *testing.T) {
+	levels := Available()
+	if len(levels) < 3 {
+		t.Skip("fewer than two levels of assembly on this machine")
+	}
+	const n, layers = 500, 6
+	take := func(n int) []float32 { return make([]float32, n) }
+	z := newTVCase(rand.New(rand.NewPCG(30, 1)), n, layers, take)
+	var r [2]tvResult[float32]
+	for k, l := range levels[1:3] {
+		restore := Force(l)
+		r[k] = z.run(TVFlux[float32], TVFluxGrad[float32], take)
+		restore()
+	}
+	for i := range n {
+		same := equalBits(r[0].weight[i], r[1].weight[i])
+		for l := range layers {
+			same = same && equalBits(r[0].flux[l][i], r[1].flux[l][i]) && equalBits(r[0].signal[l][i], r[1].signal[l][i])
+		}
+		if !same {
+			t.Fatalf("edge %d differs between %v and %v", i, levels[1], levels[2])
+		}
+	}
+}
+
 func TestTVAllocatesNothing(t *testing.T) {
 	forLevels(t, func(t *testing.T) {
 		z := newTVCase(rand.New(rand.NewPCG(28, 1)), 50, maxTVLayers, func(n int) []float32 { return make([]float32, n) })
@@ -541,8 +617,16 @@ func TestTVChecksArguments(t *testing.T) {
 func BenchmarkTV(b *testing.B) {
 	const n = 5120
 	for _, layers := range []int{2, 5} {
-		z := newTVCase(rand.New(rand.NewPCG(1, 1)), n, layers, func(n int) []float32 { return make([]float32, n) })
-		dst, dw, dgamma := make([]float32, n), make([]float32, n), make([]float64, layers)
+		// Slices as far apart as the planes of an image: n is a multiple of 4096
+		// bytes, and dozens of streams must not share the places of the cache.
+		memory := make([]float32, (4*layers+3)*(n+80))
+		take := func(n int) []float32 {
+			s := memory[:n:n]
+			memory = memory[n+80:]
+			return s
+		}
+		z := newTVCase(rand.New(rand.NewPCG(1, 1)), n, layers, take)
+		dst, dw, dgamma := take(n), take(n), make([]float64, layers)
 		for name, f := range map[string]func(){
 			"Flux":      func() { TVFlux(&z.c, dst, z.w, z.a, z.b) },
 			"FluxGrad1": func() { TVFluxGrad(&z.c, 1, dst, nil, nil, z.w, z.a, z.b, z.ga, z.gb) },
