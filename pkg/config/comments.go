@@ -36,6 +36,7 @@ var comments = map[string]string{
 	"model.consistency":         "with the samples: after mixing: hard (put back exactly) | none (the paper's)",
 	"model.gamma":               "more than 0: start of the ADMM's penalties",
 	"model.constraint":          "how the ADMM's x-step holds the samples: exact | multiplier (the paper's)",
+	"model.slack_start":         "of the ADMM's slacks in a block: zero (its first layer smooths as uglr does) | estimate (those of the estimate)",
 	"model.p":                   "more than 1, at most 2: exponent of the prior; where learned, its start",
 	"model.p_learned":           "true | false: one p for each block and graph, learned",
 	"model.p_epsilon":           "more than 0, at most 1: differences well below it are smoothed as with p = 2",

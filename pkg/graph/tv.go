@@ -69,6 +69,11 @@ type TotalVariation[T kernel.Float] struct {
 	Normalization Normalization // RandomWalk or SoftmaxSymmetric
 	Constraint    Constraint
 
+	// FromZero starts the slacks of the ADMM at 0 instead of those of the estimate
+	// x: e_0 = 0. The first layer is then a Laplacian solve as uGLR's, where from
+	// the slacks of x (the paper's, as far as known) an Exact one moves nothing.
+	FromZero bool
+
 	// Kept for Backward when Keep is set, without padding. All that belongs to
 	// edges is computed again.
 	Keep bool
@@ -342,7 +347,9 @@ func (s *TotalVariation[T]) Forward(sc *kernel.Scratch[T], x, y, mask, omega []T
 		if s.Keep {
 			Unpad(s.Grid, s.x[l*d:][:d], x)
 		}
-		p.planes(p.u[l], x)
+		if l > 0 || !s.FromZero {
+			p.planes(p.u[l], x)
+		}
 		p.forwardFlux(l + 1)
 		p.gather()
 		if s.Keep && s.scaled() {
@@ -411,8 +418,10 @@ func (s *TotalVariation[T]) Backward(sc *kernel.Scratch[T], dx, y, mask, omega, 
 	var gu [][]T // gradients of the divergences of each layer
 	for l := range s.Layers {
 		gu = append(gu, sc.TakeZero(p.filters()*n))
-		Pad(grid, x, s.x[l*d:][:d])
-		p.planes(p.u[l], x)
+		if l > 0 || !s.FromZero {
+			Pad(grid, x, s.x[l*d:][:d])
+			p.planes(p.u[l], x)
+		}
 	}
 	dgamma := make([]float64, s.Layers)
 	var dthat [9]float64
@@ -479,6 +488,9 @@ func (s *TotalVariation[T]) Backward(sc *kernel.Scratch[T], dx, y, mask, omega, 
 		p.rotation(&dthat, part, gb)
 
 		p.backwardFlux(l, gu, dw, dgamma)
+		if l == 0 && s.FromZero {
+			break // e_0 depends on nothing
+		}
 		p.gather()
 		if s.Prior.Slope {
 			p.rotate(part, x, false)

@@ -35,8 +35,9 @@ type Config struct {
 	Consistency   string  `yaml:"consistency" json:"consistency"`       // with the samples after mixing: hard (put back exactly) | none (the paper's)
 
 	// ugtv: the ADMM of total variation.
-	Gamma      float64 `yaml:"gamma" json:"gamma,omitempty"`           // start of its penalties, more than 0
-	Constraint string  `yaml:"constraint" json:"constraint,omitempty"` // how its x-step holds the samples: exact | multiplier (the paper's)
+	Gamma      float64 `yaml:"gamma" json:"gamma,omitempty"`             // start of its penalties, more than 0
+	Constraint string  `yaml:"constraint" json:"constraint,omitempty"`   // how its x-step holds the samples: exact | multiplier (the paper's)
+	SlackStart string  `yaml:"slack_start" json:"slack_start,omitempty"` // of a block: zero (its first layer smooths as uglr does) | estimate (the slacks of the estimate)
 
 	// ugpl: the exponent of the prior.
 	P        float64 `yaml:"p" json:"p,omitempty"`                 // more than 1, at most 2; where learned, its start
@@ -121,6 +122,7 @@ func (c Config) Resolved() (Config, error) {
 	orDefault(&c.Mixing, p.Mixing)
 	orDefault(&c.Gamma, p.Gamma)
 	orDefault(&c.Constraint, p.Constraint)
+	orDefault(&c.SlackStart, p.SlackStart)
 	orDefault(&c.P, p.P)
 	orDefault(&c.PLearned, p.PLearned)
 	orDefault(&c.PEpsilon, p.PEpsilon)
@@ -150,7 +152,7 @@ func (c Config) set() map[string]bool {
 		"cg_layers": c.CGLayers != 0, "cg_steps": c.CGSteps != 0, "normalization": c.Normalization != "",
 		"distance_clip": c.DistanceClip != 0, "distance_limit": c.DistanceLimit != "", "color": c.Color != "", "slope": c.Slope != nil,
 		"block_skip": c.BlockSkip != nil, "mixing": c.Mixing != "",
-		"gamma": c.Gamma != 0, "constraint": c.Constraint != "",
+		"gamma": c.Gamma != 0, "constraint": c.Constraint != "", "slack_start": c.SlackStart != "",
 		"p": c.P != 0, "p_learned": c.PLearned != nil, "p_epsilon": c.PEpsilon != 0,
 		"swin.embed": c.Swin.Embed != 0, "swin.layers": c.Swin.Layers != 0, "swin.window": c.Swin.Window != 0, "swin.mlp": c.Swin.MLP != 0,
 	}
@@ -254,6 +256,7 @@ func (c Config) validate(uses func(key string) bool) error {
 		{"mixing", c.Mixing, []string{"average", "pixel"}},
 		{"consistency", c.Consistency, []string{"hard", "none"}},
 		{"constraint", c.Constraint, []string{"exact", "multiplier"}},
+		{"slack_start", c.SlackStart, []string{"zero", "estimate"}},
 	} {
 		if !slices.Contains(k.allowed, k.v) && c.Uses(k.key) {
 			return oneOf("model."+k.key, k.v, k.allowed)

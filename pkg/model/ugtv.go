@@ -24,9 +24,11 @@ type ugtv struct{ constraint graph.Constraint }
 
 var ugtvArchitecture = architecture{
 	presets: map[string]Config{"default": ugtvDefault(), "paper": ugtvPaper(), "tiny": tiny(ugtvDefault())},
-	uses:    func(key string) bool { return graphKeys[key] || key == "gamma" || key == "constraint" },
-	check:   checkUGTV,
-	build:   newUGTV,
+	uses: func(key string) bool {
+		return graphKeys[key] || key == "gamma" || key == "constraint" || key == "slack_start"
+	},
+	check: checkUGTV,
+	build: newUGTV,
 }
 
 func ugtvDefault() Config {
@@ -34,14 +36,14 @@ func ugtvDefault() Config {
 	c.CGLayers, c.CGSteps = 2, 4
 	// 1/(2 gamma) is the weighted difference below which an edge is smoothed away:
 	// a hundredth completes photographs best before anything is learned.
-	c.Gamma, c.Constraint = 50, "exact"
+	c.Gamma, c.Constraint, c.SlackStart = 50, "exact", "zero"
 	return c
 }
 
 func ugtvPaper() Config {
 	c := uglrPaper()
 	c.Normalization = "random_walk"
-	c.Gamma, c.Constraint = 10, "multiplier"
+	c.Gamma, c.Constraint, c.SlackStart = 10, "multiplier", "estimate"
 	return c
 }
 
@@ -71,7 +73,7 @@ func (ugtv) params(c Config, add func(part string, init func(int) float32, shape
 
 func (f ugtv) apply(n *graphNet, b *nn.Builder, grid *graph.Grid, x, y, mask, omega *G.Node, param func(part string) *G.Node) (*G.Node, error) {
 	p, color, slope := prior(n.cfg, param)
-	admm := op.TVConfig{Grid: grid, Layers: n.cfg.CGLayers, Steps: n.cfg.CGSteps, Normalization: n.norm, Prior: p, Constraint: f.constraint}
+	admm := op.TVConfig{Grid: grid, Layers: n.cfg.CGLayers, Steps: n.cfg.CGSteps, Normalization: n.norm, Prior: p, Constraint: f.constraint, FromZero: n.cfg.SlackStart == "zero"}
 	return op.TotalVariation(b.Env, admm, x, y, mask, omega, param("alpha"), param("beta"), param("gamma"), color, slope)
 }
 

@@ -16,6 +16,7 @@ type TVConfig struct {
 	Prior         graph.Prior
 	Normalization graph.Normalization // random_walk or softmax_symmetric
 	Constraint    graph.Constraint
+	FromZero      bool // see graph.TotalVariation
 }
 
 // TotalVariation adds the unrolled ADMM graph.TotalVariation of every head: from
@@ -104,7 +105,7 @@ func (f *totalVariation[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
 	f.each = make([]graph.TotalVariation[T], f.batch*f.heads)
 	for i := range f.each {
 		f.each[i] = graph.TotalVariation[T]{Grid: g, Channels: f.channels, Layers: f.cfg.Layers, Steps: f.cfg.Steps,
-			Prior: f.cfg.Prior, Normalization: f.cfg.Normalization, Constraint: f.cfg.Constraint}
+			Prior: f.cfg.Prior, Normalization: f.cfg.Normalization, Constraint: f.cfg.Constraint, FromZero: f.cfg.FromZero}
 	}
 	return tensor.Shape{f.batch, f.heads, f.channels, g.H, g.W}, nil
 }

@@ -21,15 +21,17 @@ func TestTotalVariationGradient(t *testing.T) {
 				h, w, radius, channels int
 				prior                  graph.Prior
 				layers, steps          int
+				fromZero               bool
 			}{
-				{5, 4, 2, 3, graph.Prior{Coupled: true, Slope: true}, 3, 2},
-				{4, 6, 1, 3, graph.Prior{Coupled: true}, 2, 3},
-				{3, 5, 2, 1, graph.Prior{Slope: true}, 1, 1},
-				{6, 3, 2, 1, graph.Prior{}, 4, 2},
-				{1, 3, 2, 3, graph.Prior{Slope: true}, 2, 2},
+				{5, 4, 2, 3, graph.Prior{Coupled: true, Slope: true}, 3, 2, false},
+				{4, 6, 1, 3, graph.Prior{Coupled: true}, 2, 3, true},
+				{3, 5, 2, 1, graph.Prior{Slope: true}, 1, 1, true},
+				{6, 3, 2, 1, graph.Prior{}, 4, 2, false},
+				{1, 3, 2, 3, graph.Prior{Slope: true}, 2, 2, true},
+				{5, 4, 2, 3, graph.Prior{Coupled: true, Slope: true}, 2, 2, true},
 			} {
 				t.Run(fmt.Sprintf("%d/%d/%+v", norm, constraint, c), func(t *testing.T) {
-					rng := rand.New(rand.NewPCG(8, 8))
+					rng := rand.New(rand.NewPCG(9, 8)) // with this seed no edge stands at a kink
 					n := c.channels
 					mask := random(rng, 0, 1, B, n, c.h, c.w)
 					for i, v := range mask.data {
@@ -61,7 +63,7 @@ func TestTotalVariationGradient(t *testing.T) {
 						if c.prior.Slope {
 							slope = rest[0]
 						}
-						cfg := TVConfig{Grid: grid, Layers: c.layers, Steps: c.steps, Prior: c.prior, Normalization: norm, Constraint: constraint}
+						cfg := TVConfig{Grid: grid, Layers: c.layers, Steps: c.steps, Prior: c.prior, Normalization: norm, Constraint: constraint, FromZero: c.fromZero}
 						return TotalVariation(e, cfg, in[0], in[1], in[2], omega, in[5], in[6], in[7], color, slope)
 					}, B*heads*n*c.h*c.w, ins...)
 				})
