@@ -39,21 +39,25 @@ type windowAttention[T kernel.Float] struct {
 	work                                []attentionWork[T] // one for each thread
 }
 
-// windowGroup is the windows of one size: rows x cols tokens, the first of each
-// at row y, column x of the image.
+// windowGroup is the windows of one size: rows x cols tokens, n in all, the first
+// of each at row y, column x of the image. In memory of its own a window's tokens
+// take pitch elements, n rounded up for the kernels.
 type windowGroup struct {
-	rows, cols int
-	at         [][2]int
+	rows, cols, n, pitch int
+	at                   [][2]int
 }
 
-// attentionWork is what a thread needs for windows of n tokens.
+// attentionWork is what a thread needs for a window of n tokens. Of every row of
+// pitch elements what is beyond n is finite and has no influence.
 type attentionWork[T kernel.Float] struct {
-	scratch          kernel.Scratch[T]
-	q, k, v, o       []T // (depth,n)
-	dq, dk, dv, dy   []T
-	bias, dbias      []T // (n,n) of a head
-	p, dp            []T // (n,n), queries by keys: scores, then softmax; its gradient
-	reversed, dTable []T // the table of a head back to front; its gradient in order
+	q, k, v, y     []T // (depth,pitch): queries divided by sqrt(d), keys, values, output
+	dq, dk, dv, dy []T
+	bias           []T // (n,pitch) of a head; forward keys by queries, backward queries by keys
+	p, dp          []T // (n,pitch) likewise: scores, then softmax; its gradient
+	dbias, turned  []T // (n,pitch): gradient of bias; dp transposed (pitch,pitch)
+	scale          []T // (pitch): inverse sums of the softmax
+	table          []T // that of a head, backward back to front, so that a row of bias is a piece of it
+	dtable         []T // its gradient, in the order of table
 }
 
 func (f *windowAttention[T]) String() string {
@@ -113,177 +117,187 @@ func (f *windowAttention[T]) place(rows, cols [2]int) {
 			return
 		}
 	}
-	f.groups = append(f.groups, windowGroup{rows: rows[1], cols: cols[1], at: [][2]int{at}})
+	n := rows[1] * cols[1]
+	pitch := (n + kernel.WindowAlign - 1) / kernel.WindowAlign * kernel.WindowAlign
+	f.groups = append(f.groups, windowGroup{rows: rows[1], cols: cols[1], n: n, pitch: pitch, at: [][2]int{at}})
 }
 
-// prepare makes memory for as many threads as there may be. A head belongs to
-// one thread, whatever their number: the order of sums does not depend on it.
+// prepare makes memory for as many threads as there may be, and returns their
+// number. A head belongs to one thread: the order of sums does not depend on how
+// many there are.
 func (f *windowAttention[T]) prepare(workers int, backward bool) int {
 	workers = max(1, min(workers, f.heads))
 	for len(f.work) < workers {
 		f.work = append(f.work, attentionWork[T]{})
 	}
-	n, table := f.window*f.window, (2*f.window-1)*(2*f.window-1)
+	pitch, square := 0, 0
+	for _, g := range f.groups {
+		pitch, square = max(pitch, g.pitch), max(square, g.n*g.pitch)
+	}
+	table := (2*f.window - 1) * (2*f.window - 1)
 	for i := range f.work[:workers] {
 		w := &f.work[i]
 		if w.q == nil {
-			w.q, w.k, w.v, w.o = make([]T, f.depth*n), make([]T, f.depth*n), make([]T, f.depth*n), make([]T, f.depth*n)
-			w.bias, w.p, w.reversed = make([]T, n*n), make([]T, n*n), make([]T, table)
+			for _, b := range []*[]T{&w.q, &w.k, &w.v, &w.y} {
+				*b = make([]T, f.depth*pitch)
+			}
+			w.bias, w.p, w.scale, w.table = make([]T, square), make([]T, square), make([]T, pitch), make([]T, table)
 		}
 		if backward && w.dq == nil {
-			w.dq, w.dk, w.dv, w.dy = make([]T, f.depth*n), make([]T, f.depth*n), make([]T, f.depth*n), make([]T, f.depth*n)
-			w.dbias, w.dp, w.dTable = make([]T, n*n), make([]T, n*n), make([]T, table)
+			for _, b := range []*[]T{&w.dq, &w.dk, &w.dv, &w.dy} {
+				*b = make([]T, f.depth*pitch)
+			}
+			w.dp, w.dbias, w.turned, w.dtable = make([]T, pitch*pitch), make([]T, square), make([]T, pitch*pitch), make([]T, table)
 		}
 	}
 	return workers
 }
 
+// clean clears what a group with another pitch has left, so that no NaN of an
+// earlier run comes back from beyond a window's tokens.
+func (w *attentionWork[T]) clean() {
+	for _, b := range [][]T{w.q, w.k, w.v, w.y, w.dq, w.dk, w.dv, w.dy, w.dp} {
+		clear(b)
+	}
+}
+
+// scaling returns 1/sqrt(d).
+func (f *windowAttention[T]) scaling() T { return T(1 / math.Sqrt(float64(f.depth))) }
+
 func (f *windowAttention[T]) forward(e *Env, in [][]T, out []T) {
 	workers := f.prepare(e.Workers, false)
 	kernel.Parallel(workers, f.heads, func(worker, lo, hi int) {
-		w := &f.work[worker]
 		for h := lo; h < hi; h++ {
-			f.forwardHead(w, h, in[0], in[1], out)
+			f.forwardHead(&f.work[worker], h, in[0], in[1], out)
 		}
 	})
 }
 
+// forwardHead lays scores out as keys by queries: the softmax then goes down the
+// columns and the sum over keys is a product without transposition.
 func (f *windowAttention[T]) forwardHead(w *attentionWork[T], h int, qkv, table, out []T) {
-	w.reverse(table, h)
+	copy(w.table, table[h*len(w.table):])
 	for _, g := range f.groups {
-		n := g.rows * g.cols
-		f.spread(w, g)
+		w.clean()
+		f.spread(w, g, 0)
 		for b := range f.batch {
+			first := 3*b*f.channels + h*f.depth
 			for _, at := range g.at {
-				f.softmax(w, g, b, h, at, qkv)
-				f.gather(w.v, qkv, 3*b*f.channels+2*f.channels+h*f.depth, g, at)
-				// o = v p', (depth,n)
-				kernel.Gemm(&w.scratch, 1, false, true, f.depth, n, n, w.v, n, w.p, n, w.o, n, kernel.Epilogue[T]{})
-				f.scatter(out, w.o, b*f.channels+h*f.depth, g, at)
+				f.gather(w.q, qkv, first, g, at)
+				f.gather(w.k, qkv, first+f.channels, g, at)
+				f.gather(w.v, qkv, first+2*f.channels, g, at)
+				kernel.Scale(f.scaling(), w.q[:f.depth*g.pitch])
+				kernel.SmallGemm(g.n, g.pitch, f.depth, w.k, 1, g.pitch, w.q, w.bias, w.p)
+				kernel.SoftmaxColumns(w.p, w.scale, g.n, g.pitch)
+				kernel.SmallGemm(f.depth, g.pitch, g.n, w.v, g.pitch, 1, w.p, nil, w.y)
+				for c := range f.depth {
+					y := w.y[c*g.pitch:][:g.n]
+					kernel.Mul(y, y, w.scale)
+				}
+				f.scatter(out, w.y, b*f.channels+h*f.depth, g, at)
 			}
 		}
 	}
 }
 
-// softmax computes the attention w.p of head h in a window of image b, and
-// leaves its queries, divided by sqrt(d), and keys in w.q and w.k.
-func (f *windowAttention[T]) softmax(w *attentionWork[T], g windowGroup, b, h int, at [2]int, qkv []T) {
-	n := g.rows * g.cols
-	f.gather(w.q, qkv, 3*b*f.channels+h*f.depth, g, at)
-	f.gather(w.k, qkv, 3*b*f.channels+f.channels+h*f.depth, g, at)
-	kernel.Scale(f.scale(), w.q[:f.depth*n])
-	copy(w.p[:n*n], w.bias)
-	kernel.Gemm(&w.scratch, 1, true, false, n, n, f.depth, w.q, n, w.k, n, w.p, n, kernel.Epilogue[T]{Accumulate: true})
-	kernel.SoftmaxRows(w.p, w.p, n, n)
-}
-
-func (f *windowAttention[T]) scale() T { return T(1 / math.Sqrt(float64(f.depth))) }
-
 func (f *windowAttention[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
 	workers := f.prepare(e.Workers, true)
-	side := 2*f.window - 1
 	kernel.Parallel(workers, f.heads, func(worker, lo, hi int) {
 		w := &f.work[worker]
 		for h := lo; h < hi; h++ {
-			clear(w.dTable)
 			f.backwardHead(w, h, in[0], in[1], dout, din[0])
-			copy(din[1][h*side*side:][:side*side], w.dTable)
+			turn(din[1][h*len(w.dtable):][:len(w.dtable)], w.dtable)
 		}
 	})
 }
 
-// With p the softmax and y the output: dv = dy p, dp = dy' v,
-// ds = p*(dp - sum over j of p*dp), dq = k ds'/sqrt(d), dk = q ds/sqrt(d).
+// turn copies src back to front.
+func turn[T kernel.Float](dst, src []T) {
+	for i, v := range src {
+		dst[len(dst)-1-i] = v
+	}
+}
+
+// backwardHead lays scores s and softmax p out as queries by keys. With dy the
+// gradient of the output, dv = dy p, dp = dy' v, ds = p*(dp - sum over keys of
+// p*dp), dk = q ds and dq = k ds', q being divided by sqrt(d) before and dq after.
 func (f *windowAttention[T]) backwardHead(w *attentionWork[T], h int, qkv, table, dout, dqkv []T) {
-	w.reverse(table, h)
+	turn(w.table, table[h*len(w.table):][:len(w.table)])
+	clear(w.dtable)
 	for _, g := range f.groups {
-		n := g.rows * g.cols
-		f.spread(w, g)
-		clear(w.dbias[:n*n])
+		w.clean()
+		f.spread(w, g, T(math.Inf(-1))) // keys beyond the window get no attention
+		square := g.n * g.pitch
+		clear(w.dbias[:square])
 		for b := range f.batch {
 			first := 3*b*f.channels + h*f.depth
 			for _, at := range g.at {
-				f.softmax(w, g, b, h, at, qkv)
+				f.gather(w.q, qkv, first, g, at)
+				f.gather(w.k, qkv, first+f.channels, g, at)
 				f.gather(w.v, qkv, first+2*f.channels, g, at)
 				f.gather(w.dy, dout, b*f.channels+h*f.depth, g, at)
-				gemm := func(transA, transB bool, m, k int, a []T, lda int, b, c []T) {
-					kernel.Gemm(&w.scratch, 1, transA, transB, m, n, k, a, lda, b, n, c, n, kernel.Epilogue[T]{})
-				}
-				gemm(false, false, f.depth, n, w.dy, n, w.p, w.dv)
-				gemm(true, false, n, f.depth, w.dy, n, w.v, w.dp)
-				kernel.SoftmaxRowsGrad(w.dp, w.p, w.dp, n, n)
-				kernel.Axpy(1, w.dp[:n*n], w.dbias[:n*n])
-				gemm(false, true, f.depth, n, w.k, n, w.dp, w.dq)
-				gemm(false, false, f.depth, n, w.q, n, w.dp, w.dk)
-				kernel.Scale(f.scale(), w.dq[:f.depth*n])
+				kernel.Scale(f.scaling(), w.q[:f.depth*g.pitch])
+				kernel.SmallGemm(g.n, g.pitch, f.depth, w.q, 1, g.pitch, w.k, w.bias, w.p)
+				kernel.SoftmaxRows(w.p, w.p, g.n, g.pitch)
+				kernel.SmallGemm(g.n, g.pitch, f.depth, w.dy, 1, g.pitch, w.v, nil, w.dp)
+				kernel.SoftmaxRowsGrad(w.dp, w.p, w.dp, g.n, g.pitch)
+				kernel.Axpy(1, w.dp[:square], w.dbias[:square])
+				kernel.Transpose(w.turned, w.dp, g.pitch, g.pitch)
+				kernel.SmallGemm(f.depth, g.pitch, g.n, w.dy, g.pitch, 1, w.p, nil, w.dv)
+				kernel.SmallGemm(f.depth, g.pitch, g.n, w.q, g.pitch, 1, w.dp, nil, w.dk)
+				kernel.SmallGemm(f.depth, g.pitch, g.n, w.k, g.pitch, 1, w.turned, nil, w.dq)
+				kernel.Scale(f.scaling(), w.dq[:f.depth*g.pitch])
 				f.scatter(dqkv, w.dq, first, g, at)
 				f.scatter(dqkv, w.dk, first+f.channels, g, at)
 				f.scatter(dqkv, w.dv, first+2*f.channels, g, at)
 			}
 		}
-		f.collect(w, g)
+		f.pairs(g, func(pair, entry int) {
+			for u, d := range w.dbias[pair : pair+g.cols] {
+				w.dtable[entry+u] += d
+			}
+		})
 	}
 }
 
-// gather copies a window of depth planes of x, from plane on, to dst (depth,n).
+// gather copies a window of depth planes of x, from plane on, to dst
+// (depth,pitch).
 func (f *windowAttention[T]) gather(dst, x []T, plane int, g windowGroup, at [2]int) {
-	to := 0
 	for c := range f.depth {
-		from := ((plane+c)*f.h+at[0])*f.w + at[1]
-		for range g.rows {
-			copy(dst[to:to+g.cols], x[from:])
-			to, from = to+g.cols, from+f.w
-		}
+		kernel.CopyRows(dst[c*g.pitch:], g.cols, x[((plane+c)*f.h+at[0])*f.w+at[1]:], f.w, g.rows, g.cols)
 	}
 }
 
 // scatter is the inverse of gather.
 func (f *windowAttention[T]) scatter(x, src []T, plane int, g windowGroup, at [2]int) {
-	from := 0
 	for c := range f.depth {
-		to := ((plane+c)*f.h+at[0])*f.w + at[1]
-		for range g.rows {
-			copy(x[to:to+g.cols], src[from:])
-			to, from = to+f.w, from+g.cols
-		}
+		kernel.CopyRows(x[((plane+c)*f.h+at[0])*f.w+at[1]:], f.w, src[c*g.pitch:], g.cols, g.rows, g.cols)
 	}
 }
 
-// reverse sets w.reversed to head h of the table.
-func (w *attentionWork[T]) reverse(table []T, h int) {
-	n := len(w.reversed)
-	for i, v := range table[h*n:][:n] {
-		w.reversed[n-1-i] = v
-	}
-}
-
-// spread sets w.bias to the biases of each pair of tokens of a window. Back to
-// front a table goes along its rows as the keys of a window do.
-func (f *windowAttention[T]) spread(w *attentionWork[T], g windowGroup) {
-	f.pairs(g, func(pair, entry int) { copy(w.bias[pair:pair+g.cols], w.reversed[entry:]) })
-}
-
-// collect adds the gradient w.dbias of the biases of each pair to w.dTable.
-func (f *windowAttention[T]) collect(w *attentionWork[T], g windowGroup) {
-	last := len(w.dTable) - 1
-	f.pairs(g, func(pair, entry int) {
-		for u, d := range w.dbias[pair : pair+g.cols] {
-			w.dTable[last-entry-u] += d
+// spread sets w.bias to the biases of each pair of tokens of a window, and to
+// beyond after the tokens of a row.
+func (f *windowAttention[T]) spread(w *attentionWork[T], g windowGroup, beyond T) {
+	for i := range g.n {
+		for j := g.n; j < g.pitch; j++ {
+			w.bias[i*g.pitch+j] = beyond
 		}
-	})
+	}
+	f.pairs(g, func(pair, entry int) { copy(w.bias[pair:pair+g.cols], w.table[entry:]) })
 }
 
-// pairs calls do for each token of a window as query and each row of it as keys:
-// with the index of the first of these pairs in (n,n), and that of its bias in
-// the reversed table.
+// pairs calls do for each token (y,x) of a window and each row v of it: with the
+// index in (n,pitch) of the token's first pair with that row, and that of its
+// bias in w.table. From there both go on along the row: forward, where the token
+// is the key and the row queries, table entries are those of (v-y, 0-x) and on;
+// backward, where the token is the query, the same with the table back to front.
 func (f *windowAttention[T]) pairs(g windowGroup, do func(pair, entry int)) {
 	side := 2*f.window - 1
-	pair := 0
 	for y := range g.rows {
 		for x := range g.cols {
+			token := y*g.cols + x
 			for v := range g.rows {
-				do(pair, (v-y+f.window-1)*side+f.window-1-x)
-				pair += g.cols
+				do(token*g.pitch+v*g.cols, (v-y+f.window-1)*side+f.window-1-x)
 			}
 		}
 	}
