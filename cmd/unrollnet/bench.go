@@ -49,9 +49,19 @@ var benchmarks = []benchmark{
 	{"gemm-512", "matrix product 512x512x512", stepped(gemm(512, 512, 512))},
 	{"gemm-48x432x4096", "matrix product with M=48, K=432, N=4096", stepped(gemm(48, 4096, 432))},
 	{"conv3x3-48-train", "3x3 convolution 48->48 on 4x64x64: forward, input and weight gradient", stepped(conv)},
-	{"uglr-forward-64", "uGLR, paper preset, one 64x64 colour patch", stepped(forward)},
-	{"uglr-train-64", "the same forward and backward, with the optimiser's step", trainSteps},
+	{"uglr-forward-64", "uGLR, paper preset, one 64x64 colour patch", stepped(forward(uglrPaper))},
+	{"uglr-train-64", "the same forward and backward, with the optimiser's step", trainSteps(uglrPaper)},
+	{"ugtv-forward-64", "uGTV, paper preset, one 64x64 colour patch", stepped(forward(ugtvPaper))},
+	{"ugtv-train-64", "the same forward and backward, with the optimiser's step", trainSteps(ugtvPaper)},
+	{"ugtv-default-forward-64", "uGTV, default preset, one 64x64 colour patch", stepped(forward(ugtvDefault))},
+	{"ugtv-default-train-64", "the same forward and backward, with the optimiser's step", trainSteps(ugtvDefault)},
 }
+
+var (
+	uglrPaper   = model.Config{Type: "uglr", Preset: "paper"}
+	ugtvPaper   = model.Config{Type: "ugtv", Preset: "paper"}
+	ugtvDefault = model.Config{Type: "ugtv", Preset: "default"}
+)
 
 func newBench(a *app) *cobra.Command {
 	var (
@@ -64,8 +74,8 @@ func newBench(a *app) *cobra.Command {
 		Short: "Measure kernels and networks on this machine",
 		Long: `Measure kernels and networks on this machine with one thread. Seconds are processor
 time (getrusage), the best of several rounds; gflops counts a multiply-add as two
-operations, for networks those of convolutions, metrics and solver, backward
-passes as twice the forward ones; of_peak is the share of the peak that a loop of
+operations, for networks those of convolutions, metrics and solver (of uGTV with
+its edges), backward passes as twice the forward ones; of_peak is the share of the peak that a loop of
 multiply-adds on registers reaches at the same level. bytes and allocations are
 those of one step after warm-up.
 
@@ -103,7 +113,7 @@ func benchNames() []string {
 func benchList() string {
 	var b strings.Builder
 	for _, x := range benchmarks {
-		fmt.Fprintf(&b, "  %-18s %s\n", x.name, x.what)
+		fmt.Fprintf(&b, "  %-24s %s\n", x.name, x.what)
 	}
 	return b.String()
 }
@@ -200,6 +210,7 @@ type meter struct {
 func newMeter(flops float64, budget time.Duration) *meter {
 	m := &meter{flops: flops, budget: budget, length: 1}
 	runtime.GC()
+	runtime.GC() // what finalizers held back of the benchmark before
 	runtime.ReadMemStats(&m.base)
 	return m
 }
@@ -319,19 +330,56 @@ func conv(context.Context) (func() error, float64, error) {
 // patch is the side of the patch networks are measured on.
 const patch = 64
 
-// paperFlops returns the operations of one forward pass of the paper preset on
-// a patch: convolutions, metric, distances (each of the 12 pairs of opposite
-// neighbours once) and the products with the graph's matrix.
-func paperFlops(c model.Config) float64 {
+// networkFlops returns the operations of one forward pass of a network on a patch:
+// convolutions, metric, distances (each pair of opposite neighbours once), the
+// products with the graph's matrix and, of uGTV, the fluxes of its edges.
+func networkFlops(c model.Config) float64 {
 	f := c.Features
-	macs := 9 * f.Channels * (c.Channels + (f.Layers-1)*f.Channels)
-	macs += c.Heads * c.FeatureDim * (c.FeatureDim + (c.Window*c.Window-1)/2)
-	macs += c.CGLayers * c.CGSteps * c.Heads * c.Channels * (c.Window*c.Window - 1)
-	return 2 * float64(macs) * float64(c.Blocks) * patch * patch
+	seen := c.Channels
+	if *c.MaskInput {
+		seen *= 2
+	}
+	dims := c.Heads * c.FeatureDim
+	maps := dims
+	if c.Mixing == "pixel" {
+		maps += c.Heads
+	}
+	block := f.Pack * f.Pack // pixels in one of the CNN's
+	macs := 9 * f.Channels * (seen*block + (f.Layers-1)*f.Channels) / block
+	if f.Pack > 1 || f.Channels != maps {
+		macs += f.Channels * maps
+	}
+	macs += 9 * *f.Detail * (seen + dims)
+	if *f.PixelGain > 0 {
+		macs += c.Channels * dims
+	}
+	neighbours, planes := c.Window*c.Window-1, c.Channels
+	macs += dims * (c.FeatureDim + neighbours/2)
+	if *c.Slope {
+		planes *= 3
+	}
+	macs += c.CGLayers * c.CGSteps * c.Heads * planes * neighbours
+	flops := 2 * macs
+	if c.Type == "ugtv" {
+		edges := neighbours
+		if c.Normalization != "random_walk" {
+			edges /= 2
+		}
+		for l := 1; l <= c.CGLayers; l++ {
+			// Flux of the l-th right-hand side: 2 for each signal, 11 for each step
+			// between two, the weight, and both ends' sums.
+			flops += c.Heads * planes * edges * (2*l + 11*(l-1) + 3)
+		}
+	}
+	return float64(flops) * float64(c.Blocks) * patch * patch
 }
 
-func forward(ctx context.Context) (func() error, float64, error) {
-	net, err := model.New(model.Config{Preset: "paper"}, 1)
+func forward(cfg model.Config) func(context.Context) (func() error, float64, error) {
+	return func(ctx context.Context) (func() error, float64, error) { return forwardStep(ctx, cfg) }
+}
+
+func forwardStep(ctx context.Context, cfg model.Config) (func() error, float64, error) {
+	net, err := model.New(cfg, 1)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -350,7 +398,7 @@ func forward(ctx context.Context) (func() error, float64, error) {
 		_, err := n.RestorePlanar(ctx, y, mask, 3, patch, patch, infer.Options{Tile: patch, Workers: 1})
 		return err
 	}
-	return step, paperFlops(net.Config()), nil
+	return step, networkFlops(net.Config()), nil
 }
 
 // errMeasured ends a training run that has been measured.
@@ -358,9 +406,15 @@ var errMeasured = errors.New("measured")
 
 // trainSteps measures steps of the training loop itself, on generated images in
 // a run folder of its own.
-func trainSteps(ctx context.Context, budget time.Duration) (measurement, error) {
+func trainSteps(net model.Config) func(context.Context, time.Duration) (measurement, error) {
+	return func(ctx context.Context, budget time.Duration) (measurement, error) {
+		return trainStep(ctx, net, budget)
+	}
+}
+
+func trainStep(ctx context.Context, net model.Config, budget time.Duration) (measurement, error) {
 	cfg, err := config.Parse("bench", nil, []string{
-		"name=bench", "model.preset=paper", "data.train=" + config.Generated, fmt.Sprint("data.patch=", patch), "data.cache_mb=4",
+		"name=bench", "model.type=" + net.Type, "model.preset=" + net.Preset, "data.train=" + config.Generated, fmt.Sprint("data.patch=", patch), "data.cache_mb=4",
 		"train.steps=1000000", "train.batch=1", "train.micro_batch=1", "train.workers=1", "schedule.warmup=0",
 		"eval.every=0", "log.every=1000000", "checkpoint.every=0", "checkpoint.minutes=0",
 	})
@@ -373,7 +427,7 @@ func trainSteps(ctx context.Context, budget time.Duration) (measurement, error) 
 	}
 	defer os.RemoveAll(dir)
 	var out measurement
-	m := newMeter(3*paperFlops(cfg.Model), budget)
+	m := newMeter(3*networkFlops(cfg.Model), budget)
 	opt := train.Options{RunDir: dir, Resume: "none", Hooks: []train.Hook{func(train.Event) error {
 		if !m.started {
 			m.warm()
