@@ -21,6 +21,7 @@ func newTrain(a *app) *cobra.Command {
 	var (
 		sets    []string
 		opt     train.Options
+		init    string
 		quiet   bool
 		example = "  unrollnet train configs/smoke.yaml\n" +
 			"  unrollnet train configs/uglr-demosaic.yaml --set schedule.lr=3e-4 --max-time 2h"
@@ -59,6 +60,14 @@ never stopped.`,
 			}
 			opt.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
 
+			if init != "" {
+				n, err := openNetwork(init)
+				if err != nil {
+					return err
+				}
+				opt.Init = n.Model().Params()
+			}
+
 			// The first signal asks for a stop; nothing else ends the context,
 			// so that the step in hand is finished and saved.
 			stop := make(chan struct{})
@@ -92,6 +101,7 @@ never stopped.`,
 	f := c.Flags()
 	setFlag(c, &sets)
 	f.StringVar(&opt.Resume, "resume", "auto", "auto (from the newest checkpoint if there is one) | none | `PATH` of a run or checkpoint")
+	f.StringVar(&init, "init", "", "begin with the weights of `NAME|FILE`: tensors of the same name and shape are taken over, others start fresh")
 	f.StringVar(&opt.RunDir, "run-dir", "", "run `DIR` (default runs/NAME)")
 	f.DurationVar(&opt.MaxTime, "max-time", 0, "stop and save after this long, such as 2h")
 	f.BoolVar(&opt.DryRun, "dry-run", false, "build everything and compute one step, change and write nothing")

@@ -4,14 +4,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/unrollnet/unrollnet/pkg/checkpoint"
 	"github.com/unrollnet/unrollnet/pkg/config"
 	"github.com/unrollnet/unrollnet/pkg/model"
+	"github.com/unrollnet/unrollnet/pkg/nn"
 	"github.com/unrollnet/unrollnet/pkg/optim"
 	"github.com/unrollnet/unrollnet/pkg/task"
 )
@@ -67,6 +70,9 @@ type runner struct {
 // newRun joins parts and optimiser; it touches no file.
 func newRun(cfg config.Experiment, opt Options, p parts) (*runner, error) {
 	r := &runner{parts: p, cfg: cfg, opt: opt, saved: -1}
+	if err := initialise(p.net.Params(), opt.Init, opt.Log); err != nil {
+		return nil, err
+	}
 	for _, q := range p.net.Params().All() {
 		r.params = append(r.params, q.Data)
 		t := optim.Tensor{Name: q.Name, Len: len(q.Data), NoDecay: q.NoDecay}
@@ -100,6 +106,29 @@ func newRun(cfg config.Experiment, opt Options, p parts) (*runner, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// initialise copies to p every tensor of from that has the same name and shape,
+// and reports the others. An error says that there was none.
+func initialise(p, from *nn.Params, log *slog.Logger) error {
+	if from == nil {
+		return nil
+	}
+	taken := 0
+	var fresh []string
+	for _, q := range p.All() {
+		if t := from.Get(q.Name); t != nil && slices.Equal(t.Shape, q.Shape) {
+			copy(q.Data, t.Data)
+			taken++
+			continue
+		}
+		fresh = append(fresh, q.Name)
+	}
+	if taken == 0 {
+		return fmt.Errorf("init: found no tensor of a name and shape that the network has, expected a network like it")
+	}
+	log.Info("initial weights taken over", "tensors", taken, "fresh", strings.Join(fresh, " "))
+	return nil
 }
 
 // inputSizes returns the elements of each input of a batch.

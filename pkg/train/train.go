@@ -12,6 +12,7 @@ import (
 
 	"github.com/unrollnet/unrollnet/pkg/checkpoint"
 	"github.com/unrollnet/unrollnet/pkg/config"
+	"github.com/unrollnet/unrollnet/pkg/nn"
 	"github.com/unrollnet/unrollnet/pkg/optim"
 )
 
@@ -36,6 +37,7 @@ func (e *DivergedError) Error() string {
 type Options struct {
 	RunDir  string        // required unless DryRun
 	Resume  string        // auto (or empty): from the newest checkpoint if there is one | none | path of a run or checkpoint
+	Init    *nn.Params    // weights to begin with where there is no checkpoint: tensors of the same name and shape are taken over; nil for none
 	MaxTime time.Duration // stop and save after this long; 0 for no limit
 	DryRun  bool          // build everything, compute one step, change and write nothing
 	Overfit bool          // train on the first batch again and again
