@@ -29,6 +29,7 @@ type interpolation struct {
 	maskPath string
 	mask     *imageio.Image
 	simulate bool
+	explain  explanation
 
 	output       string
 	overwrite    bool
@@ -78,11 +79,16 @@ file only with --overwrite.
 compares with the original: how to try the program on any photograph.
 
 Scaling by s keeps each sample (i,j) as pixel (s*i, s*j) of the result: half a pixel
-away from resizers that align centres. White in a mask means missing.`,
+away from resizers that align centres. White in a mask means missing.
+
+--explain DIR also writes a page, DIR/index.html, that shows what the network does
+with the image: the neighbours each pixel listens to, the picture after every block,
+the learned numbers. With --simulate it shows the errors too.`,
 		Example: "  unrollnet interpolate photo.png\n" +
 			"  unrollnet interpolate --task demosaic --pattern grbg raw.tiff -o colour.tiff\n" +
 			"  unrollnet interpolate --mask scratches.png scan.jpg\n" +
-			"  unrollnet interpolate --simulate --task fill --missing 0.8 photo.png",
+			"  unrollnet interpolate --simulate --task fill --missing 0.8 photo.png\n" +
+			"  unrollnet interpolate --simulate --task demosaic --explain page photo.png",
 		Args: argCount(1, -1, "at least one image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := p.check(); err != nil {
@@ -93,6 +99,7 @@ away from resizers that align centres. White in a mask means missing.`,
 	}
 	f := c.Flags()
 	p.flags.register(c)
+	p.explain.register(c)
 	f.StringVarP(&p.model, "model", "m", "", "`NAME` of a network or method, or path of a weight file (default: the embedded network)")
 	f.StringVar(&p.maskPath, "mask", "", "`IMAGE` of the same size: white pixels are missing")
 	f.BoolVar(&p.simulate, "simulate", false, "degrade complete images first, and report PSNR and SSIM")
@@ -127,6 +134,9 @@ func (p *interpolation) check() error {
 		return usagef("--mask: found beside --simulate, expected --missing, which takes pixels away itself")
 	case !p.simulate && (fl.missing != 0 || fl.shape != "" || fl.noise != 0):
 		return usagef("--missing, --missing-shape and --noise degrade an image: found without --simulate, expected with it")
+	}
+	if err := p.explain.check(p.overwrite, p.skipExisting); err != nil {
+		return err
 	}
 	// Flags that belong to one task name it.
 	for _, f := range []struct {
@@ -206,6 +216,9 @@ type job struct {
 func (p *interpolation) run(ctx context.Context, args []string) error {
 	jobs := expand(args)
 	if len(jobs) > 1 {
+		if p.explain.dir != "" {
+			return usagef("--explain: found %d inputs, expected one", len(jobs))
+		}
 		if p.output == "-" {
 			return usagef("-o -: found %d inputs, expected one", len(jobs))
 		}
@@ -362,6 +375,10 @@ func (p *interpolation) one(ctx context.Context, j job, inputs []inputFile, writ
 		bar.line(p.app, "%s: %s, %s with %s", j.in, size(img), p.doing(taskName, scale), r.Name)
 	}
 
+	page, err := p.explained(ctx, r, img, taskName, scale, j.in)
+	if err != nil {
+		return rep, err
+	}
 	start := p.app.now()
 	result, err := p.restore(ctx, r, img, taskName, scale, &rep)
 	if err != nil {
@@ -374,6 +391,9 @@ func (p *interpolation) one(ctx context.Context, j job, inputs []inputFile, writ
 	}
 	if out != "-" {
 		written[out] = j.in
+	}
+	if err := p.writeExplanation(page, bar); err != nil {
+		return rep, err
 	}
 	if !p.quiet {
 		figures := ""
