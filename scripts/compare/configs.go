@@ -28,6 +28,8 @@ var networks = []network{
 	{"ugpl", "ugpl", "default", 2e-3},
 	{"swin", "swin", "default", 1e-3},
 	{"swin-base", "swin", "base", 1e-3},
+	{"uglr-paper", "uglr", "paper", 1e-3},
+	{"ugtv-paper", "ugtv", "paper", 1e-3},
 }
 
 func modelNames() []string {

@@ -15,8 +15,10 @@
 //
 // Everything finished is a file in the work folder and is not done again, so the
 // command may be stopped and repeated at any time: trainings continue to the same
-// bits, measurements are kept for as long as the weights stay the same. Every
-// training and every measurement is a process of its own with one thread.
+// bits, measurements are kept for as long as the weights stay the same. To do
+// something again remove its file: WORK/calibrate/ID.json, WORK/train/ID.json with
+// WORK/runs/train/ID*, WORK/measure/CONDITION. Every training and every measurement is
+// a process of its own with one thread, of the program in WORK/bin, built once.
 //
 // What is fixed for all networks (pictures, patches, batch, loss, augmentation,
 // averaging, form of the schedule) is in configs.go; what differs is the `model`
@@ -110,7 +112,7 @@ func (s *settings) parse(args []string) ([]string, error) {
 	tasks := f.String("tasks", strings.Join(taskNames(), ","), "tasks")
 	models := f.String("models", strings.Join(modelNames(), ","), "networks")
 	seeds := f.String("seeds", "1", "seeds of training, such as 1,2")
-	budget := f.String("budget", "demosaic=30,x2=15,fill=15", "CPU minutes of one training, of each task")
+	budget := f.String("budget", "", "CPU minutes of one training, of each task (default demosaic=30,x2=15,fill=15)")
 	f.Float64Var(&s.searchShare, "search-share", 0.1, "budget of each training of the search, as a share of the budget")
 	searchTasks := f.String("search-tasks", "demosaic", "tasks to search learning rates on; the others take the factor of the first")
 	factors := f.String("rates", "0.5,1,2", "candidates of the search: factors on the learning rate of the experiment")
@@ -154,7 +156,7 @@ func (s *settings) parse(args []string) ([]string, error) {
 		}
 		s.factors = append(s.factors, x)
 	}
-	s.budget = map[string]float64{}
+	s.budget = map[string]float64{"demosaic": 30, "x2": 15, "fill": 15}
 	for _, v := range split(*budget) {
 		name, minutes, _ := strings.Cut(v, "=")
 		x, err := strconv.ParseFloat(minutes, 64)
@@ -268,18 +270,17 @@ func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return c
 }
 
-// parallel runs n jobs, s.jobs at a time; after an error no new one begins.
+// parallel runs n jobs, s.jobs at a time. One that fails does not stop the others;
+// the error is that of all that failed.
 func (s *settings) parallel(ctx context.Context, n int, job func(ctx context.Context, i int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	next := make(chan int)
 	var wg sync.WaitGroup
+	errs := make([]error, n)
 	for range min(s.jobs, n) {
 		wg.Go(func() {
 			for i := range next {
-				if err := job(ctx, i); err != nil {
-					cancel(err)
-					return
+				if errs[i] = job(ctx, i); errs[i] != nil {
+					s.say("failed: %v", errs[i])
 				}
 			}
 		})
@@ -294,5 +295,5 @@ feed:
 	}
 	close(next)
 	wg.Wait()
-	return context.Cause(ctx)
+	return errors.Join(append(errs, context.Cause(ctx))...)
 }

@@ -60,7 +60,7 @@ func render(r results, base string) (map[string][]byte, error) {
 	t := template.New("claims").Funcs(template.FuncMap{
 		"trainings": p.trainings, "searches": p.searches, "quality": p.quality, "robust": p.robust, "curves": p.curves,
 		"versus": p.versus, "verdict": p.verdict, "db": p.db, "params": p.params, "cpu": p.cpu, "mb": p.mb, "ratio": p.ratio,
-		"has": p.has, "drop": p.drop, "steadiest": p.steadiest, "images": p.images, "seeds": p.seeds, "budget": p.budget,
+		"has": p.has, "drop": p.drop, "steadiest": p.steadiest, "images": p.images, "seeds": p.seeds, "budgets": p.budgets,
 		"chart": func(name string) string { return base + "-" + name + ".svg" }, "main": func() string { return base + ".svg" },
 	})
 	if _, err := t.Parse(claimsText); err != nil {
@@ -534,12 +534,18 @@ func (p page) seeds() string {
 	return strings.Join(parts, ", ")
 }
 
-// budget is the CPU minutes of a training of a task.
-func (p page) budget(task string) string {
-	for _, t := range p.r.Trainings {
-		if t.Task == task {
-			return fmt.Sprintf("%g", t.Budget)
+// budgets are the CPU minutes of a training of each task, as the flag -budget has
+// them.
+func (p page) budgets() string {
+	var parts []string
+	for _, task := range taskNames() {
+		i := slices.IndexFunc(p.r.Trainings, func(t training) bool { return t.Task == task })
+		if i >= 0 {
+			parts = append(parts, fmt.Sprintf("%s=%g", task, p.r.Trainings[i].Budget))
 		}
 	}
-	return "none"
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ",")
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/unrollnet/unrollnet/pkg/model/weights"
 )
 
 // writeFile writes a file whole or not at all.
@@ -47,10 +49,13 @@ func load(path string, v any) (ok bool, err error) {
 	return true, nil
 }
 
-// digest returns the SHA-256 of a file, or of a name that is no file (an embedded
-// network or a classical method, which the program's own digest stands for).
+// digest returns the SHA-256 of a weight file or an embedded network, or the name of
+// a classical method.
 func digest(ref string) string {
 	if b, err := os.ReadFile(ref); err == nil {
+		return fmt.Sprintf("%x", sha256.Sum256(b))
+	}
+	if b, err := weights.Open(ref); err == nil {
 		return fmt.Sprintf("%x", sha256.Sum256(b))
 	}
 	return "name:" + ref

@@ -175,20 +175,33 @@ func (s *settings) trainOrders(ctx context.Context, orders []order) error {
 func (s *settings) trainOne(ctx context.Context, program string, o order) error {
 	path := s.trainingPath(o.kind, o.id)
 	t := training{}
-	if ok, err := load(path, &t); ok || err != nil {
+	if ok, err := load(path, &t); err != nil {
 		return err
+	} else if ok {
+		if t.Budget != o.minutes {
+			return fmt.Errorf("%s: found a training of %g CPU minutes, expected one of %g; remove it, or use another -work", path, t.Budget, o.minutes)
+		}
+		return nil
 	}
 	dir := filepath.Join(s.work, "runs", o.kind, o.id)
 	n := steps(o.minutes, o.cal.Seconds)
 	// A training begun keeps its number of steps: schedules are not stretched.
-	var begun struct{ Steps int }
+	var begun struct {
+		Steps   int
+		LR      float64
+		Minutes float64
+	}
 	begunPath := filepath.Join(s.work, "runs", o.kind, o.id+".json")
 	if ok, err := load(begunPath, &begun); err != nil {
 		return err
 	} else if ok {
+		if begun.LR != o.lr || begun.Minutes != o.minutes {
+			return fmt.Errorf("%s: found a training begun with learning rate %g and %g CPU minutes, expected %g and %g; remove it and its folder, or use another -work",
+				begunPath, begun.LR, begun.Minutes, o.lr, o.minutes)
+		}
 		n = begun.Steps
 	} else {
-		begun.Steps = n
+		begun.Steps, begun.LR, begun.Minutes = n, o.lr, o.minutes
 		if err := save(begunPath, begun); err != nil {
 			return err
 		}
