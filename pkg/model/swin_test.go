@@ -2,7 +2,6 @@ package model
 
 import (
 	"bytes"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -229,27 +228,5 @@ func TestSwinConfigErrorsNameTheKey(t *testing.T) {
 	}
 	if _, err := New(Config{Swin: Swin{Embed: 48}}, 1); err == nil || !strings.HasPrefix(err.Error(), "model.swin.embed:") {
 		t.Errorf("model.swin.embed for uglr: error %v", err)
-	}
-}
-
-// BenchmarkSwin reports the time of a patch of 64x64 pixels, forward alone and as
-// a training step. UNROLLNET_KERNEL chooses the kernels.
-func BenchmarkSwin(b *testing.B) {
-	const batch = 4
-	for _, preset := range []string{"default", "base"} {
-		for _, train := range []bool{false, true} {
-			b.Run(fmt.Sprintf("%s/train=%v", preset, train), func(b *testing.B) {
-				vm := stepMachine(b, Config{Type: "swin", Preset: preset}, batch, 64, train)
-				defer vm.Close()
-				b.ReportAllocs()
-				for b.Loop() {
-					if err := vm.RunAll(); err != nil {
-						b.Fatal(err)
-					}
-					vm.Reset()
-				}
-				b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*batch)/1000, "ms/patch")
-			})
-		}
 	}
 }
