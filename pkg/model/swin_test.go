@@ -35,6 +35,8 @@ func TestSwinSizes(t *testing.T) {
 		{"default", 1, 310_000, 330_000, 318_220},
 		{"base", 3, 900_000, 940_000, 921_372},
 		{"base", 1, 900_000, 940_000, 908_404},
+		{"tiny", 3, 0, 10_000, 7_172},
+		{"tiny", 1, 0, 10_000, 5_436},
 	} {
 		n, err := New(Config{Type: "swin", Preset: c.preset, Channels: c.channels}, 1)
 		if err != nil {
