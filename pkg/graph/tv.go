@@ -171,7 +171,7 @@ func (s *TotalVariation[T]) newADMM(sc *kernel.Scratch[T], mask, omega []T, c TV
 		}
 		(&Weights[T]{Grid: g}).degree(sc, laplacian[nf*pl:][:pl], laplacian)
 	} else {
-		p.w, p.inverse = sc.TakeZero(nf*pl), sc.TakeZero(nf*pl)
+		p.w, p.inverse = sc.Take(nf*pl), sc.Take(nf*pl)
 		kernel.Rsqrt(p.inverse, omega[:nf*pl])
 		kernel.Mul(p.w, omega[:nf*pl], p.inverse)
 	}

@@ -121,8 +121,7 @@ type Published[T kernel.Float] struct {
 	Gamma      []T // of each layer
 	Mu         T   // start of the multipliers
 	Constraint Constraint
-	// Cold starts at qt = 0 instead of at the slacks of z = |Cx|.
-	Cold bool
+	FromZero   bool // start at qt = 0 instead of at the slacks of z = |Cx|
 	// Solve is the x-step of layer l = 0, 1, ...: it turns the present x (N) into
 	// the solution of A x = b, exactly or not; see Steps.
 	Solve func(l int, x, b []T)
@@ -195,7 +194,7 @@ func (p *Published[T]) Run(x []T) {
 	for i, v := range p.Mask {
 		muc[i] = v * p.Mu
 	}
-	if !p.Cold {
+	if !p.FromZero {
 		for r, row := range p.C {
 			e := row.times(x)
 			qt1[r], qt2[r] = max(0, -2*e), max(0, 2*e)

@@ -89,7 +89,7 @@ func (c *tvCase) run() []float64 {
 
 func (c *tvCase) published() *Published[float64] {
 	return &Published[float64]{C: Incidence(c.Grid, c.Channels, c.Prior, c.Normalization, c.omega, c.c.Coefficients),
-		Y: c.y, Mask: c.mask, Gamma: c.c.Gamma, Mu: MultiplierStart, Constraint: c.Constraint}
+		Y: c.y, Mask: c.mask, Gamma: c.c.Gamma, Mu: MultiplierStart, Constraint: c.Constraint, FromZero: c.FromZero}
 }
 
 // eachTV calls f on every kind of edge, constraint and prior.
@@ -154,13 +154,16 @@ func distance(a, b []float64) (d float64) {
 func TestPublishedADMM(t *testing.T) {
 	eachTV(func(norm Normalization, constraint Constraint, prior Prior) {
 		for _, s := range [][2]int{{1, 1}, {1, 7}, {6, 1}, {4, 5}, {7, 3}} {
-			c := newTVCase(s[0], s[1], norm, constraint, prior, 5, 3)
-			p := c.published()
-			p.Solve = p.Steps(c.Steps, c.c.Alpha, c.c.Beta)
-			want := append([]float64(nil), c.x...)
-			p.Run(want)
-			if d := distance(c.run(), want); !(d <= 1e-11) {
-				t.Errorf("%s: %g from the published form", c.name, d)
+			for _, fromZero := range []bool{false, true} {
+				c := newTVCase(s[0], s[1], norm, constraint, prior, 5, 3)
+				c.FromZero = fromZero
+				p := c.published()
+				p.Solve = p.Steps(c.Steps, c.c.Alpha, c.c.Beta)
+				want := append([]float64(nil), c.x...)
+				p.Run(want)
+				if d := distance(c.run(), want); !(d <= 1e-11) {
+					t.Errorf("%s, from zero %v: %g from the published form", c.name, fromZero, d)
+				}
 			}
 		}
 		// Converged steps need a matrix that is well-conditioned.
@@ -261,7 +264,7 @@ func TestTotalVariationGradients(t *testing.T) {
 	eachTV(func(norm Normalization, constraint Constraint, prior Prior) {
 		for _, s := range [][2]int{{1, 1}, {1, 6}, {5, 1}, {3, 4}, {6, 5}} {
 			c := newTVCase(s[0], s[1], norm, constraint, prior, 3, 2)
-			c.Keep = true
+			c.Keep, c.FromZero = true, (s[0]+s[1])%2 == 0
 			r := noise(c.rng, c.n, 1)
 			c.run()
 			dx, domega := c.pad(r), make([]float64, len(c.omega))
@@ -474,7 +477,7 @@ func TestGoldenTotalVariation(t *testing.T) {
 	}
 	const layers, steps = 5, 10
 	p := &Published[float64]{C: Incidence(g, 1, Prior{}, RandomWalk, omega, Coefficients[float64]{}), Y: y, Mask: mask,
-		Gamma: []float64{10, 10, 10, 10, 10}, Mu: .1, Constraint: Multiplier, Cold: true}
+		Gamma: []float64{10, 10, 10, 10, 10}, Mu: .1, Constraint: Multiplier, FromZero: true}
 	near("||Cx||_1", p.Norm(x), want.Norm, 1e-13)
 	lx := make([]float64, h*w)
 	p.Times(lx, x)
@@ -488,7 +491,7 @@ func TestGoldenTotalVariation(t *testing.T) {
 	p.Run(z)
 	summary("5 layers, exact solves", z, want.Exact)
 
-	s := &TotalVariation[float64]{Grid: g, Channels: 1, Layers: layers, Steps: steps, Normalization: RandomWalk, Constraint: Multiplier}
+	s := &TotalVariation[float64]{Grid: g, Channels: 1, Layers: layers, Steps: steps, Normalization: RandomWalk, Constraint: Multiplier, FromZero: true}
 	c := TVCoefficients[float64]{Gamma: p.Gamma}
 	for range layers * steps {
 		c.Alpha, c.Beta = append(c.Alpha, .5), append(c.Beta, .3)
@@ -498,18 +501,21 @@ func TestGoldenTotalVariation(t *testing.T) {
 	p.Run(z)
 	summary("5 x 10 steps", z, want.CG)
 
-	// The unrolled form starts from the slacks of its signal; a zero signal has
-	// none, and solved to the end it does not matter where it starts.
-	s.Steps, c.Alpha, c.Beta = 1000, nil, nil
-	for range layers * s.Steps {
-		c.Alpha, c.Beta = append(c.Alpha, 1.2), append(c.Beta, .6)
-	}
 	pad := func(v []float64) []float64 {
 		out := make([]float64, g.PlaneLen)
 		Pad(g, out, v)
 		return out
 	}
-	px := make([]float64, g.PlaneLen)
+	px := pad(y)
+	s.Forward(nil, px, pad(y), pad(mask), omega, c)
+	Unpad(g, z, px)
+	summary("5 x 10 steps, unrolled", z, want.CG)
+
+	s.Steps, c.Alpha, c.Beta = 1000, nil, nil
+	for range layers * s.Steps {
+		c.Alpha, c.Beta = append(c.Alpha, 1.2), append(c.Beta, .6)
+	}
+	px = pad(y)
 	s.Forward(nil, px, pad(y), pad(mask), omega, c)
 	Unpad(g, z, px)
 	summary("5 layers, unrolled, to the end", z, want.Exact)
