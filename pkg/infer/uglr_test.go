@@ -45,6 +45,8 @@ func variants() map[string]model.Config {
 		"random walk": {Preset: "tiny", Normalization: "random_walk", Slope: off(), MaskInput: off()},
 		"skip, free":  {Preset: "tiny", BlockSkip: on(), Consistency: "none", Mixing: "pixel"},
 		"gray":        {Preset: "tiny", Channels: 1},
+		"ugtv":        {Type: "ugtv", Preset: "tiny", CGSteps: 2},
+		"ugtv, paper": {Type: "ugtv", Preset: "paper", Blocks: 2, CGLayers: 3, CGSteps: 2, Features: model.Features{Channels: 24, Layers: 2}, FeatureDim: 6},
 	}
 }
 
