@@ -27,7 +27,7 @@ type panel struct {
 
 // colors of the networks, the same on all charts; readable in print and with the
 // common colour blindnesses (Okabe and Ito).
-var colors = map[string]string{"uglr": "#0072b2", "ugtv": "#d55e00", "ugpl": "#009e73", "swin": "#cc79a7", "swin-base": "#8c4a7d"}
+var colors = map[string]string{"uglr": "#0072b2", "ugtv": "#d55e00", "ugpl": "#009e73", "swin": "#cc79a7", "swin-base": "#8c4a7d", "uglr-paper": "#56b4e9", "ugtv-paper": "#e69f00"}
 
 func colorOf(label, kind string) string {
 	switch {
