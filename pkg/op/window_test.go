@@ -52,6 +52,7 @@ var attentionCases = []struct{ h, w, channels, heads, window, shift int }{
 	{8, 12, 4, 2, 4, 2},  // shifted
 	{7, 5, 6, 3, 4, 0},   // windows cut on one side
 	{7, 9, 6, 2, 4, 2},   // on both
+	{6, 6, 4, 2, 4, 2},   // small windows first, whole ones last
 	{3, 2, 2, 1, 4, 2},   // an image smaller than a window
 	{1, 1, 2, 2, 2, 1},   // one token
 	{9, 4, 3, 3, 3, 1},   // odd window
