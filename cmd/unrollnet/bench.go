@@ -51,6 +51,8 @@ var benchmarks = []benchmark{
 	{"conv3x3-48-train", "3x3 convolution 48->48 on 4x64x64: forward, input and weight gradient", stepped(conv)},
 	{"uglr-forward-64", "uGLR, paper preset, one 64x64 colour patch", stepped(forward(uglrPaper))},
 	{"uglr-train-64", "the same forward and backward, with the optimiser's step", trainSteps(uglrPaper)},
+	{"uglr-default-forward-64", "uGLR, default preset, one 64x64 colour patch", stepped(forward(uglrDefault))},
+	{"uglr-default-train-64", "the same forward and backward, with the optimiser's step", trainSteps(uglrDefault)},
 	{"ugtv-forward-64", "uGTV, paper preset, one 64x64 colour patch", stepped(forward(ugtvPaper))},
 	{"ugtv-train-64", "the same forward and backward, with the optimiser's step", trainSteps(ugtvPaper)},
 	{"ugtv-default-forward-64", "uGTV, default preset, one 64x64 colour patch", stepped(forward(ugtvDefault))},
@@ -59,6 +61,7 @@ var benchmarks = []benchmark{
 
 var (
 	uglrPaper   = model.Config{Type: "uglr", Preset: "paper"}
+	uglrDefault = model.Config{Type: "uglr", Preset: "default"}
 	ugtvPaper   = model.Config{Type: "ugtv", Preset: "paper"}
 	ugtvDefault = model.Config{Type: "ugtv", Preset: "default"}
 )

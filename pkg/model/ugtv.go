@@ -34,8 +34,9 @@ var ugtvArchitecture = architecture{
 func ugtvDefault() Config {
 	c := uglrDefault()
 	c.CGLayers, c.CGSteps = 2, 4
-	// 1/(2 gamma) is the weighted difference below which an edge is smoothed away:
-	// a hundredth completes photographs best before anything is learned.
+	// From slacks of zero, an edge is one to the second layer where its weighted
+	// difference is above 1/gamma: 0.02. Untrained, photographs come out within
+	// a tenth of a decibel of each other for 50 to 2500.
 	c.Gamma, c.Constraint, c.SlackStart = 50, "exact", "zero"
 	return c
 }

@@ -87,7 +87,7 @@ func TestTVGoldenNetwork(t *testing.T) {
 func init() {
 	variants["ugtv"] = Config{Type: "ugtv", Preset: "tiny"}
 	variants["ugtv, one channel"] = Config{Type: "ugtv", Preset: "tiny", Channels: 1, Constraint: "multiplier", Consistency: "none"}
-	variants["ugtv, random walk"] = Config{Type: "ugtv", Preset: "tiny", Normalization: "random_walk", Color: "independent"}
+	variants["ugtv, random walk"] = Config{Type: "ugtv", Preset: "tiny", Normalization: "random_walk", Color: "independent", SlackStart: "estimate"}
 	variants["ugtv, paper"] = Config{Type: "ugtv", Preset: "paper", Blocks: 2, Heads: 2, FeatureDim: 3, CGLayers: 3, CGSteps: 3,
 		Features: Features{Layers: 2, Channels: 6}}
 }
@@ -97,6 +97,7 @@ func TestTVConfigErrors(t *testing.T) {
 	for key, cfg := range map[string]Config{
 		"model.normalization": {Type: "ugtv", Normalization: "symmetric"},
 		"model.constraint":    {Type: "ugtv", Constraint: "soft"},
+		"model.slack_start":   {Type: "ugtv", SlackStart: "one"},
 		"model.gamma":         {Type: "ugtv", Gamma: math.Inf(1)},
 	} {
 		if _, err := New(cfg, 1); err == nil || !strings.HasPrefix(err.Error(), key+":") {
