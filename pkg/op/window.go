@@ -153,8 +153,8 @@ func (f *windowAttention[T]) prepare(workers int, backward bool) int {
 	return workers
 }
 
-// clean clears what a group with another pitch has left, so that no NaN of an
-// earlier run comes back from beyond a window's tokens.
+// clean clears what other windows have left, so that no NaN of another image comes
+// back from beyond a window's tokens.
 func (w *attentionWork[T]) clean() {
 	for _, b := range [][]T{w.q, w.k, w.v, w.y, w.dq, w.dk, w.dv, w.dy, w.dp} {
 		clear(b)
