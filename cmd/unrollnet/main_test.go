@@ -48,6 +48,8 @@ func TestScripts(t *testing.T) {
 			"is":      cmdIs,
 			"files":   cmdFiles,
 			"lock":    cmdLock,
+
+			"wellformed": cmdWellformed,
 		},
 		// [embedded:NAME] holds where the network NAME is compiled in.
 		Condition: func(cond string) (bool, error) {

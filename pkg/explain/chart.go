@@ -24,6 +24,9 @@ func (s *svg) end() template.HTML {
 
 // n writes a coordinate.
 func n(v float64) string {
+	if math.Abs(v) < .005 {
+		return "0" // not -0
+	}
 	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", v), "0"), ".")
 }
 
@@ -136,13 +139,13 @@ func (r *Report) scoreChart() template.HTML {
 // stepChart draws the step sizes of block t: alpha solid and beta dashed, a
 // colour for each head.
 func (r *Report) stepChart(t int) template.HTML {
-	top, steps, layers := 0., 0, 0
+	low, top, steps, layers := 0., 0., 0, 0 // the scale is that of all blocks
 	for _, b := range r.Blocks {
 		for _, h := range b.Heads {
 			for _, side := range [][][]float64{h.Alpha, h.Beta} {
 				for _, l := range side {
 					for _, v := range l {
-						top = max(top, math.Abs(v))
+						low, top = min(low, v), max(top, v)
 					}
 				}
 			}
@@ -155,17 +158,9 @@ func (r *Report) stepChart(t int) template.HTML {
 	if steps == 0 {
 		return ""
 	}
-	low := 0.
-	for _, h := range b.Heads {
-		for _, l := range append(append([][]float64(nil), h.Alpha...), h.Beta...) {
-			for _, v := range l {
-				low = min(low, v)
-			}
-		}
-	}
 	top = math.Ceil(top*10) / 10
 	low = math.Floor(low*10) / 10
-	const width, height, left, right, up, down = 300, 170, 34, 10, 12, 28
+	const width, height, left, right, up, down = 440, 200, 34, 10, 12, 28
 	s := newSVG(width, height, fmt.Sprintf("Step sizes of block %d", t+1))
 	y := func(v float64) float64 { return up + (height-up-down)*(top-v)/(top-low) }
 	x := func(i int) float64 { return left + 6 + (width-left-right-12)*float64(i)/float64(max(steps-1, 1)) }

@@ -11,7 +11,7 @@ import (
 // Coefficients are the learned numbers that steer a whole block. What the
 // architecture does not have is nil.
 type Coefficients struct {
-	Gamma []float64 // ugtv: penalty of each ADMM layer
+	Gamma []float64 // ugtv: penalty of each ADMM layer, as it takes effect
 	Mix   []float64 // weight of each head where the mixture is the same everywhere
 	Skip  []float64 // block_skip: the part of the new picture that is taken
 }
@@ -43,7 +43,11 @@ func values(net model.Network, t int, part string) []float64 {
 }
 
 func coefficients(net model.Network, t int) Coefficients {
-	return Coefficients{Gamma: values(net, t, "gamma"), Mix: values(net, t, "mix"), Skip: values(net, t, "block_skip")}
+	gamma := values(net, t, "gamma")
+	for i, v := range gamma {
+		gamma[i] = max(v, graph.MinGamma)
+	}
+	return Coefficients{Gamma: gamma, Mix: values(net, t, "mix"), Skip: values(net, t, "block_skip")}
 }
 
 func headCoefficients(net model.Network, t, head int) (c HeadCoefficients) {

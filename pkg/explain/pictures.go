@@ -249,7 +249,7 @@ func (r *Report) listening(from image.Image, t, k, i int, most float64) image.Im
 				continue
 			}
 			s := square(w.DX, w.DY)
-			c.text(percent(shares[j]), (s.Min.X+s.Max.X)/2, (s.Min.Y+s.Max.Y)/2, float64(f)*.3)
+			c.text(percent(shares[j]), (s.Min.X+s.Max.X)/2, s.Max.Y-f/6, float64(f)*.27)
 		}
 	}
 	s := square(0, 0)

@@ -129,8 +129,5 @@ func writeFile(path string, fill func(io.Writer) error) error {
 		return err
 	}
 	_, err = f.Write(buf.Bytes())
-	if err == nil {
-		err = f.Sync()
-	}
 	return errors.Join(err, f.Close())
 }
