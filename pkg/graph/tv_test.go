@@ -8,6 +8,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/unrollnet/unrollnet/pkg/kernel"
 	"gonum.org/v1/gonum/mat"
 	"gonum.org/v1/gonum/optimize/convex/lp"
 )
@@ -317,6 +318,74 @@ func TestTotalVariationGradients(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTotalVariationSingle holds float32, which runs on other kernels, to float64:
+// solutions and every gradient, at every kernel level.
+func TestTotalVariationSingle(t *testing.T) {
+	single := func(v []float64) []float32 {
+		out := make([]float32, len(v))
+		for i := range v {
+			out[i] = float32(v[i])
+		}
+		return out
+	}
+	for _, level := range kernel.Available() {
+		restore := kernel.Force(level)
+		eachTV(func(norm Normalization, constraint Constraint, prior Prior) {
+			c := newTVCase(9, 33, norm, constraint, prior, 3, 2)
+			c.Keep = true
+			c.run()
+			n := c.Channels * c.Grid.PlaneLen
+			r := c.pad(noise(c.rng, c.n, 1))
+			coefficients := func() TVCoefficients[float64] {
+				zero := func(v []float64) []float64 { return make([]float64, len(v)) }
+				return TVCoefficients[float64]{Coefficients: Coefficients[float64]{Alpha: zero(c.c.Alpha), Beta: zero(c.c.Beta),
+					T: zero(c.c.T), Slope: zero(c.c.Slope)}, Gamma: zero(c.c.Gamma)}
+			}
+			toSingle := func(v TVCoefficients[float64]) TVCoefficients[float32] {
+				return TVCoefficients[float32]{Coefficients: Coefficients[float32]{Alpha: single(v.Alpha), Beta: single(v.Beta),
+					T: single(v.T), Slope: single(v.Slope)}, Gamma: single(v.Gamma)}
+			}
+			s := &TotalVariation[float32]{Grid: c.Grid, Channels: c.Channels, Layers: c.Layers, Steps: c.Steps, Prior: prior,
+				Normalization: norm, Constraint: constraint, Keep: true}
+			x32 := single(c.pad(c.x))
+			y32, mask32, omega32, c32 := single(c.pad(c.y)), single(c.pad(c.mask)), single(c.omega), toSingle(c.c)
+			s.Forward(nil, x32, y32, mask32, omega32, c32)
+
+			x, y, mask := c.pad(c.x), c.pad(c.y), c.pad(c.mask)
+			c.Forward(nil, x, y, mask, c.omega, c.c)
+			dx, domega, d := append([]float64(nil), r...), make([]float64, len(c.omega)), coefficients()
+			c.Backward(nil, dx, y, mask, c.omega, domega, c.c, d)
+			dx32, domega32, d32 := single(r), make([]float32, len(c.omega)), toSingle(coefficients())
+			s.Backward(nil, dx32, y32, mask32, omega32, domega32, c32, d32)
+
+			for _, v := range []struct {
+				what string
+				got  []float32
+				want []float64
+			}{
+				{"x", x32[:n], x[:n]}, {"dx", dx32, dx}, {"domega", domega32, domega}, {"alpha", d32.Alpha, d.Alpha}, {"beta", d32.Beta, d.Beta},
+				{"gamma", d32.Gamma, d.Gamma}, {"T", d32.T, d.T}, {"slope", d32.Slope, d.Slope},
+			} {
+				var scale, diff float64
+				for i, w := range v.want {
+					// Weights of edges that do not exist have no use for a gradient.
+					if v.what == "domega" && c.omega[i] == 0 {
+						continue
+					}
+					scale, diff = math.Max(scale, math.Abs(w)), math.Max(diff, math.Abs(w-float64(v.got[i])))
+					if v.got[i] != v.got[i] {
+						diff = math.Inf(1)
+					}
+				}
+				if !(diff <= 1e-4*math.Max(scale, 1e-3)) {
+					t.Errorf("%v, %s: %s differs by %g of %g", level, c.name, v.what, diff, scale)
+				}
+			}
+		})
+		restore()
+	}
 }
 
 // TestSmallestGamma checks that a penalty below the smallest counts as that, and
