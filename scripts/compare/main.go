@@ -266,6 +266,7 @@ func (s *settings) build(ctx context.Context) (string, error) {
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	c := exec.CommandContext(ctx, name, args...)
 	c.Env = append(os.Environ(), "GOMAXPROCS=1")
+	apart(c)
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	return c
 }

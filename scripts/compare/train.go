@@ -222,6 +222,9 @@ func (s *settings) trainOne(ctx context.Context, program string, o order) error 
 			return err
 		}
 	}
+	if c.ProcessState != nil && c.ProcessState.Success() {
+		err = nil // asked to stop when it had just finished
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 75 {
 		return fmt.Errorf("%s: stopped and saved; the same command continues it", o.id)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"os/exec"
 	"syscall"
 	"time"
 )
@@ -16,3 +17,8 @@ func cpuTime() time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// apart puts a process into a group of its own, so that a signal to the group of
+// this program (an interrupt typed at a terminal) reaches it once, from here: the
+// second would make a training leave at once.
+func apart(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
