@@ -420,7 +420,7 @@ func TestPage(t *testing.T) {
 			}
 		}
 		for _, e := range entries {
-			if e.Name() != "index.html" && !shown[e.Name()] && e.Name() != "4-initial-error.png" {
+			if e.Name() != "index.html" && !shown[e.Name()] {
 				t.Errorf("%s is not on the page", e.Name())
 			}
 			delete(shown, e.Name())

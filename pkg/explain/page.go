@@ -51,6 +51,9 @@ type page struct {
 	Powered    bool
 	HasGamma   bool
 	DetailText string
+	Kept       string // what became of the samples
+
+	InitialError figureView
 }
 
 type figureView struct{ File, Alt, Caption, Score string }
@@ -135,6 +138,13 @@ func (r *Report) page(w io.Writer, pictures []Picture) error {
 		p.ErrorGain = figureGain(r.errorGain())
 		p.ScoreChart = r.scoreChart()
 	}
+	if r.Original != nil {
+		p.InitialError = fig("4-initial-error.png", "What is wrong with it, × "+figureGain(r.errorGain())+" around gray.")
+	}
+	p.Kept = "Every sample the network was given is still there, unchanged; all between them was found by listening to neighbours."
+	if d := r.moved(); d > 0 {
+		p.Kept = fmt.Sprintf("This network may also change the samples it was given, here by up to %.3f of the range from black to white; all between them was found by listening to neighbours.", d)
+	}
 	scored := func(f figureView, v float64) figureView {
 		if !math.IsNaN(v) {
 			f.Score = decibels(v)
@@ -192,7 +202,7 @@ func (r *Report) page(w io.Writer, pictures []Picture) error {
 			Picture: scored(fig(r.file(4, t, -1, "picture"), "the picture"), b.PSNR),
 			Change:  fig(r.file(4, t, -1, "change"), "what it changed, × "+figureGain(r.changeGain(t)))}
 		if r.Original != nil {
-			v.Error = fig(r.file(4, t, -1, "error"), "what is still wrong, × "+p.ErrorGain)
+			v.Error = fig(r.file(4, t, -1, "error"), "what is still wrong, × "+figureGain(r.errorGain()))
 		}
 		if b.Heads[0].Share != nil {
 			f := fig(r.file(3, t, -1, "mixing"), fmt.Sprintf("block %d", t+1))
@@ -241,6 +251,16 @@ func (r *Report) page(w io.Writer, pictures []Picture) error {
 		p.Block = append(p.Block, v)
 	}
 	return pageTemplate.Execute(w, p)
+}
+
+// moved returns how far the result is from the samples at most.
+func (r *Report) moved() (most float64) {
+	for i, v := range r.last().Image {
+		if r.Mask[i] != 0 {
+			most = max(most, math.Abs(float64(v)-float64(r.Samples[i])))
+		}
+	}
+	return most
 }
 
 func figureGain(g float64) string { return fmt.Sprintf("%g", g) }
