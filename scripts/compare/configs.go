@@ -29,7 +29,7 @@ var networks = []network{
 	{"swin", "swin", "default", 1e-3},
 	{"swin-base", "swin", "base", 1e-3},
 	{"uglr-paper", "uglr", "paper", 1e-3},
-	{"ugtv-paper", "ugtv", "paper", 1e-3},
+	{"ugtv-paper", "ugtv", "paper", 5e-4}, // 1e-3 diverges
 }
 
 func modelNames() []string {
