@@ -180,19 +180,19 @@ func (s *settings) measure(ctx context.Context) error {
 		e entry
 		c condition
 	}
-	var todo []work
+	var pending []work
 	for _, c := range conditions() {
 		if !slices.Contains(s.tables, c.table) || !slices.Contains(s.sets, c.set) {
 			continue
 		}
 		for _, e := range entries {
 			if e.task == c.task && !(c.networksOnly && e.kind == "classical") {
-				todo = append(todo, work{e, c})
+				pending = append(pending, work{e, c})
 			}
 		}
 	}
-	return s.parallel(ctx, len(todo), func(ctx context.Context, i int) error {
-		return s.measureOne(ctx, program, todo[i].e, todo[i].c)
+	return s.parallel(ctx, len(pending), func(ctx context.Context, i int) error {
+		return s.measureOne(ctx, program, pending[i].e, pending[i].c)
 	})
 }
 
