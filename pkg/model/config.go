@@ -11,7 +11,7 @@ import (
 // Config is the `model` section of an experiment: an architecture and its
 // hyper-parameters. Zero values stand for those of the preset.
 type Config struct {
-	Type     string `yaml:"type" json:"type"`         // uglr | ugtv | ugpl | swin
+	Type     string `yaml:"type" json:"type"`         // uglr | ugtv | ugpl | swin | plat-vit | plat-lm
 	Preset   string `yaml:"preset" json:"preset"`     // default | paper | tiny
 	Channels int    `yaml:"channels" json:"channels"` // of the signal: 3 (RGB sharing one graph) | 1
 
@@ -46,6 +46,36 @@ type Config struct {
 
 	// swin: a transformer with no graph.
 	Swin Swin `yaml:"swin" json:"swin,omitzero"`
+
+	// plat-vit, plat-lm: transformers with p-Laplacian attention.
+	Plat Plat `yaml:"plat" json:"plat,omitzero"`
+}
+
+// Plat is the size of a p-Laplacian transformer and what its attention computes;
+// Config.Blocks is the number of its layers and Config.Heads that of its
+// attention heads.
+type Plat struct {
+	Width int     `yaml:"width" json:"width"` // channels of a token, a multiple of heads
+	MLP   float64 `yaml:"mlp" json:"mlp"`     // hidden channels of the MLP over width
+
+	P           []float64 `yaml:"p" json:"p"`                       // exponent of all heads, or of each; where learned, its start
+	PLearned    *bool     `yaml:"p_learned" json:"p_learned"`       // one p for each layer and head
+	Variant     string    `yaml:"variant" json:"variant"`           // normalized | unnormalized | graph_gradient
+	Diagonal    string    `yaml:"diagonal" json:"diagonal"`         // the factor of a token with itself: literal | neutral | excluded
+	Eps         float64   `yaml:"eps" json:"eps"`                   // keeps distances from zero
+	EpsRelative *bool     `yaml:"eps_relative" json:"eps_relative"` // eps is in units of the rms distance of a head
+	Fidelity    string    `yaml:"fidelity" json:"fidelity"`         // what outputs are held to: none | values | first (the first layer's values) | neutreno (the same, Nguyen et al.)
+	Mu          float64   `yaml:"mu" json:"mu"`                     // weight of fidelity; of neutreno its lambda
+
+	Positions string `yaml:"positions" json:"positions"` // learned | rotary
+
+	Image   []int  `yaml:"image" json:"image,omitempty"`     // plat-vit: rows and columns of its images
+	Patch   []int  `yaml:"patch" json:"patch,omitempty"`     // plat-vit: rows and columns of pixels that are a token
+	Pool    string `yaml:"pool" json:"pool,omitempty"`       // plat-vit: what is classified: mean (of all tokens) | token (one of its own)
+	Classes int    `yaml:"classes" json:"classes,omitempty"` // plat-vit
+
+	Context int `yaml:"context" json:"context,omitempty"` // plat-lm: symbols it looks at
+	Symbols int `yaml:"symbols" json:"symbols,omitempty"` // plat-lm: of its vocabulary
 }
 
 // Swin is the size of a window-attention transformer; Config.Blocks is the
@@ -71,6 +101,9 @@ type Features struct {
 	PixelGain *float64 `yaml:"pixel_gain" json:"pixel_gain"` // start of a linear map of the pixel's colour added to its features, so that edges begin as colour differences; 0 for none
 }
 
+// defaultType is the architecture of a configuration that names none.
+const defaultType = "uglr"
+
 func ptr[T any](v T) *T { return &v }
 
 func orDefault[T comparable](v *T, d T) {
@@ -83,7 +116,7 @@ func orDefault[T comparable](v *T, d T) {
 // Resolved returns c with every zero value filled in from its preset, or an
 // error that names the key, what was found and what was expected.
 func (c Config) Resolved() (Config, error) {
-	orDefault(&c.Type, "uglr")
+	orDefault(&c.Type, defaultType)
 	orDefault(&c.Preset, "default")
 	a, ok := architectures[c.Type]
 	if !ok {
@@ -94,7 +127,7 @@ func (c Config) Resolved() (Config, error) {
 		return c, oneOf("model.preset", c.Preset, PresetsOf(c.Type))
 	}
 	for key, set := range c.set() {
-		if set && !a.uses(key) {
+		if set && !a.has(key) {
 			return c, fmt.Errorf("model.%s: found for type %s, which has no such key", key, c.Type)
 		}
 	}
@@ -130,13 +163,14 @@ func (c Config) Resolved() (Config, error) {
 	orDefault(&c.Swin.Layers, p.Swin.Layers)
 	orDefault(&c.Swin.Window, p.Swin.Window)
 	orDefault(&c.Swin.MLP, p.Swin.MLP)
+	c.Plat.fill(p.Plat)
 	if c.Channels == 1 && c.Color != "" {
 		c.Color = "independent" // nothing to couple
 	}
 	if len(c.Offsets) == 0 {
 		orDefault(&c.Window, p.Window)
 	}
-	if err := c.validate(a.uses); err != nil {
+	if err := c.validate(a.has); err != nil {
 		return c, err
 	}
 	return c, a.check(c)
@@ -144,8 +178,9 @@ func (c Config) Resolved() (Config, error) {
 
 // set says of each key that is not common to all types whether it has a value.
 func (c Config) set() map[string]bool {
-	f := c.Features
+	f, t := c.Features, c.Plat
 	return map[string]bool{
+		"channels": c.Channels != 0, "mask_input": c.MaskInput != nil, "consistency": c.Consistency != "",
 		"feature_dim": c.FeatureDim != 0, "window": c.Window != 0, "offsets": len(c.Offsets) > 0,
 		"features.layers": f.Layers != 0, "features.channels": f.Channels != 0, "features.skip": f.Skip != "", "features.pack": f.Pack != 0,
 		"features.carry": f.Carry != nil, "features.detail": f.Detail != nil, "features.pixel_gain": f.PixelGain != nil,
@@ -155,6 +190,10 @@ func (c Config) set() map[string]bool {
 		"gamma": c.Gamma != 0, "constraint": c.Constraint != "", "slack_start": c.SlackStart != "",
 		"p": c.P != 0, "p_learned": c.PLearned != nil, "p_epsilon": c.PEpsilon != 0,
 		"swin.embed": c.Swin.Embed != 0, "swin.layers": c.Swin.Layers != 0, "swin.window": c.Swin.Window != 0, "swin.mlp": c.Swin.MLP != 0,
+		"plat.width": t.Width != 0, "plat.mlp": t.MLP != 0, "plat.p": len(t.P) > 0, "plat.p_learned": t.PLearned != nil, "plat.variant": t.Variant != "",
+		"plat.diagonal": t.Diagonal != "", "plat.eps": t.Eps != 0, "plat.eps_relative": t.EpsRelative != nil, "plat.fidelity": t.Fidelity != "",
+		"plat.mu": t.Mu != 0, "plat.positions": t.Positions != "", "plat.image": len(t.Image) > 0, "plat.patch": len(t.Patch) > 0,
+		"plat.pool": t.Pool != "", "plat.classes": t.Classes != 0, "plat.context": t.Context != 0, "plat.symbols": t.Symbols != 0,
 	}
 }
 
@@ -172,7 +211,7 @@ func (c Config) Uses(key string) bool {
 		}
 		if strings.HasPrefix(k, key+".") {
 			section = true
-			inside = inside || a.uses(k)
+			inside = inside || a.has(k)
 		}
 	}
 	return inside || !section // what is not in set is common to all
@@ -203,13 +242,14 @@ func (c Config) validate(uses func(key string) bool) error {
 		{"blocks", c.Blocks, 1, 64}, {"heads", c.Heads, 1, 64}, {"feature_dim", c.FeatureDim, 1, 256},
 		{"features.layers", c.Features.Layers, 1, 16}, {"features.channels", c.Features.Channels, 1, 1024},
 		{"features.pack", c.Features.Pack, 1, 2}, {"features.detail", detail, 0, 1024}, {"cg_layers", c.CGLayers, 1, 64}, {"cg_steps", c.CGSteps, 1, 256},
+		{"plat.width", c.Plat.Width, 1, 4096}, {"plat.classes", c.Plat.Classes, 2, 100_000}, {"plat.context", c.Plat.Context, 1, 1 << 16}, {"plat.symbols", c.Plat.Symbols, 2, 1 << 17},
 		{"swin.embed", c.Swin.Embed, 1, 1024}, {"swin.layers", c.Swin.Layers, 1, 64}, {"swin.window", c.Swin.Window, 2, 32},
 	} {
 		if (k.v < k.min || k.v > k.max) && c.Uses(k.key) {
 			return fmt.Errorf("model.%s: found %d, expected %d to %d", k.key, k.v, k.min, k.max)
 		}
 	}
-	if c.Channels != 1 && c.Channels != 3 {
+	if c.Channels != 1 && c.Channels != 3 && uses("channels") {
 		return fmt.Errorf("model.channels: found %d, expected 1 or 3", c.Channels)
 	}
 	if len(c.Offsets) > 0 {
@@ -240,6 +280,9 @@ func (c Config) validate(uses func(key string) bool) error {
 		{"p", c.P, c.P > 1 && c.P <= 2, "more than 1, at most 2"},
 		{"p_epsilon", c.PEpsilon, c.PEpsilon > 0 && c.PEpsilon <= 1, "more than 0, at most 1"},
 		{"swin.mlp", c.Swin.MLP, c.Swin.MLP > 0 && c.Swin.MLP <= 16, "more than 0, at most 16"},
+		{"plat.mlp", c.Plat.MLP, c.Plat.MLP > 0 && c.Plat.MLP <= 16, "more than 0, at most 16"},
+		{"plat.eps", c.Plat.Eps, c.Plat.Eps > 0 && c.Plat.Eps <= 1e6, "more than 0, at most 1e6"},
+		{"plat.mu", c.Plat.Mu, c.Plat.Mu >= 0 && c.Plat.Mu <= 1e6, "0 to 1e6"},
 	} {
 		if !k.ok && uses(k.key) {
 			return fmt.Errorf("model.%s: found %g, expected %s", k.key, k.v, k.allowed)
@@ -257,6 +300,11 @@ func (c Config) validate(uses func(key string) bool) error {
 		{"consistency", c.Consistency, []string{"hard", "none"}},
 		{"constraint", c.Constraint, []string{"exact", "multiplier"}},
 		{"slack_start", c.SlackStart, []string{"zero", "estimate"}},
+		{"plat.variant", c.Plat.Variant, []string{"normalized", "unnormalized", "graph_gradient"}},
+		{"plat.diagonal", c.Plat.Diagonal, []string{"literal", "neutral", "excluded"}},
+		{"plat.fidelity", c.Plat.Fidelity, []string{"none", "values", "first", "neutreno"}},
+		{"plat.positions", c.Plat.Positions, []string{"learned", "rotary"}},
+		{"plat.pool", c.Plat.Pool, []string{"mean", "token"}},
 	} {
 		if !slices.Contains(k.allowed, k.v) && c.Uses(k.key) {
 			return oneOf("model."+k.key, k.v, k.allowed)

@@ -20,7 +20,7 @@ const (
 // Save returns the weight file of n: its parameters and, as metadata, its
 // configuration, the task (a JSON text) and extra. The same network gives the
 // same bytes: no time, no path.
-func Save(n Network, task string, extra map[string]string) *checkpoint.File {
+func Save(n Model, task string, extra map[string]string) *checkpoint.File {
 	cfg, err := json.Marshal(n.Config())
 	if err != nil {
 		panic(err) // plain numbers and strings
@@ -35,10 +35,23 @@ func Save(n Network, task string, extra map[string]string) *checkpoint.File {
 	return f
 }
 
-// Load builds the network a weight file describes, with its weights. Errors name
-// the file, the tensor or key, what was found and what was expected; a tensor
-// that is missing, superfluous, of another shape or not finite is one.
+// Load is LoadModel for restoration networks.
 func Load(f *checkpoint.File) (Network, error) {
+	m, err := LoadModel(f)
+	if err != nil {
+		return nil, err
+	}
+	n, ok := m.(Network)
+	if !ok {
+		return nil, fmt.Errorf("%s: found a network to %s (%s), expected one that restores images", f.Name, m.Config().Kind(), m.Config().Type)
+	}
+	return n, nil
+}
+
+// LoadModel builds the network a weight file describes, with its weights. Errors
+// name the file, the tensor or key, what was found and what was expected; a
+// tensor that is missing, superfluous, of another shape or not finite is one.
+func LoadModel(f *checkpoint.File) (Model, error) {
 	text, ok := f.Metadata[MetaModel]
 	if !ok {
 		return nil, fmt.Errorf("%s: no %q in the metadata, expected a weight file of this program", f.Name, MetaModel)
@@ -56,7 +69,7 @@ func Load(f *checkpoint.File) (Network, error) {
 	if err := checkSize(cfg); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
-	n, err := New(cfg, 0)
+	n, err := Build(cfg, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
@@ -89,6 +102,13 @@ func checkSize(c Config) error {
 	r, err := c.Resolved()
 	if err != nil {
 		return err
+	}
+	if r.Kind() != Restore {
+		w := float64(r.Plat.Width)
+		if n := float64(r.Blocks)*w*w*(4+2*r.Plat.MLP) + w*r.Plat.tables(r.Channels); n > 1<<26 {
+			return fmt.Errorf("%s: the network has over %d parameters, expected fewer", MetaModel, 1<<26)
+		}
+		return nil
 	}
 	if r.Type == "swin" {
 		e := float64(r.Swin.Embed)

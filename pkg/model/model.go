@@ -7,14 +7,54 @@ import (
 	G "gorgonia.org/gorgonia"
 )
 
-// Network is an image restoration network: from samples of an image and the
-// mask that says where they are to the whole image. Signals and masks are
-// (B,C,H,W) with values in [0,1] and {0,1}.
-type Network interface {
+// Model is any network of this program.
+type Model interface {
 	// Config returns the resolved configuration.
 	Config() Config
 	// Params returns the parameters.
 	Params() *nn.Params
+}
+
+// Kind is what a network is for.
+type Kind string
+
+// The kinds: each names the interface its networks implement.
+const (
+	Restore  Kind = "restore"  // Network
+	Classify Kind = "classify" // Classifier
+	Language Kind = "language" // LanguageModel
+)
+
+// Classifier tells classes of images apart.
+type Classifier interface {
+	Model
+	// Input returns the shape of its images.
+	Input() (channels, height, width int)
+	// Classes returns the number of classes (K).
+	Classes() int
+	// Classify adds the network: images x (B,C,H,W) with values in [0,1] to logits
+	// (1,K,1,B), the logarithms of the classes' probabilities up to a constant.
+	Classify(b *nn.Builder, x *G.Node) (*G.Node, error)
+}
+
+// LanguageModel predicts the next symbol of a text.
+type LanguageModel interface {
+	Model
+	// Symbols returns the number of symbols (S).
+	Symbols() int
+	// Context returns the most symbols it looks at.
+	Context() int
+	// Predict adds the network: symbols (B,n), whole numbers from 0 to S-1, n at
+	// most Context, to logits (1,S,B,n) of the symbol that follows each, of which it
+	// sees that one and those before.
+	Predict(b *nn.Builder, symbols *G.Node) (*G.Node, error)
+}
+
+// Network is an image restoration network: from samples of an image and the
+// mask that says where they are to the whole image. Signals and masks are
+// (B,C,H,W) with values in [0,1] and {0,1}.
+type Network interface {
+	Model
 	// Channels returns C: 3, or 1.
 	Channels() int
 	// Blocks returns the number of blocks in series.

@@ -33,6 +33,7 @@ type swinNet struct {
 }
 
 var swinArchitecture = architecture{
+	kind: Restore,
 	presets: map[string]Config{
 		"default": swinPreset(3, 6, Swin{Embed: 48, Layers: 4, Window: 8, MLP: 1.75}),
 		"base":    swinPreset(4, 6, Swin{Embed: 60, Layers: 6, Window: 8, MLP: 2}),
@@ -72,7 +73,7 @@ func (c Config) hidden() int { return int(math.Round(c.Swin.MLP * float64(c.Swin
 // swinPack is the side of the block of pixels that is one token.
 const swinPack = 2
 
-func newSwin(cfg Config, seed uint64) (Network, error) {
+func newSwin(cfg Config, seed uint64) (Model, error) {
 	n := &swinNet{cfg: cfg, params: nn.NewParams()}
 	rng := rand.New(rand.NewPCG(seed, 0x7377696e)) // "swin"
 	p, s := n.params, cfg.Swin

@@ -23,6 +23,7 @@ import (
 type uglr struct{}
 
 var uglrArchitecture = architecture{
+	kind: Restore,
 	presets: map[string]Config{"default": uglrDefault(), "paper": uglrPaper(), "tiny": tiny(uglrDefault())},
 	uses:    func(key string) bool { return graphKeys[key] },
 	check:   func(Config) error { return nil },
@@ -47,7 +48,7 @@ func uglrPaper() Config {
 	}
 }
 
-func newUGLR(cfg Config, seed uint64) (Network, error) { return newGraphNet(cfg, seed, uglr{}) }
+func newUGLR(cfg Config, seed uint64) (Model, error) { return newGraphNet(cfg, seed, uglr{}) }
 
 func (uglr) params(c Config, add func(part string, init func(int) float32, shape ...int)) {
 	addStepSizes(c, add)

@@ -26,10 +26,11 @@ type ugpl struct{}
 var ugplKeys = map[string]bool{"p": true, "p_learned": true, "p_epsilon": true}
 
 var ugplArchitecture = architecture{
+	kind: Restore,
 	presets: map[string]Config{"default": ugplDefault(), "tiny": ugplTiny()},
 	uses:    func(key string) bool { return graphKeys[key] || ugplKeys[key] },
 	check:   checkUGPL,
-	build:   func(cfg Config, seed uint64) (Network, error) { return newGraphNet(cfg, seed, ugpl{}) },
+	build:   func(cfg Config, seed uint64) (Model, error) { return newGraphNet(cfg, seed, ugpl{}) },
 }
 
 func ugplDefault() Config {

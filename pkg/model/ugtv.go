@@ -23,6 +23,7 @@ import (
 type ugtv struct{ constraint graph.Constraint }
 
 var ugtvArchitecture = architecture{
+	kind: Restore,
 	presets: map[string]Config{"default": ugtvDefault(), "paper": ugtvPaper(), "tiny": tiny(ugtvDefault())},
 	uses: func(key string) bool {
 		return graphKeys[key] || key == "gamma" || key == "constraint" || key == "slack_start"
@@ -58,7 +59,7 @@ func checkUGTV(c Config) error {
 	return nil
 }
 
-func newUGTV(cfg Config, seed uint64) (Network, error) {
+func newUGTV(cfg Config, seed uint64) (Model, error) {
 	constraint, err := graph.ParseConstraint(cfg.Constraint)
 	if err != nil {
 		return nil, fmt.Errorf("model.%w", err)
