@@ -12,7 +12,7 @@ type architecture struct {
 	// presets are complete sets of hyper-parameters, by name: default, paper
 	// where there is a published form, and tiny, for tests.
 	presets map[string]Config
-	kind Kind
+	kind    Kind
 	// uses says whether the architecture has a key beyond those common to all:
 	// type, preset, blocks, heads; those of restoration networks (channels,
 	// mask_input, consistency) it need not name if it is one.

@@ -23,7 +23,7 @@ import (
 type uglr struct{}
 
 var uglrArchitecture = architecture{
-	kind: Restore,
+	kind:    Restore,
 	presets: map[string]Config{"default": uglrDefault(), "paper": uglrPaper(), "tiny": tiny(uglrDefault())},
 	uses:    func(key string) bool { return graphKeys[key] },
 	check:   func(Config) error { return nil },

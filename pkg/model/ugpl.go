@@ -26,7 +26,7 @@ type ugpl struct{}
 var ugplKeys = map[string]bool{"p": true, "p_learned": true, "p_epsilon": true}
 
 var ugplArchitecture = architecture{
-	kind: Restore,
+	kind:    Restore,
 	presets: map[string]Config{"default": ugplDefault(), "tiny": ugplTiny()},
 	uses:    func(key string) bool { return graphKeys[key] || ugplKeys[key] },
 	check:   checkUGPL,

@@ -23,7 +23,7 @@ import (
 type ugtv struct{ constraint graph.Constraint }
 
 var ugtvArchitecture = architecture{
-	kind: Restore,
+	kind:    Restore,
 	presets: map[string]Config{"default": ugtvDefault(), "paper": ugtvPaper(), "tiny": tiny(ugtvDefault())},
 	uses: func(key string) bool {
 		return graphKeys[key] || key == "gamma" || key == "constraint" || key == "slack_start"
