@@ -98,6 +98,7 @@ type evaluation struct {
 	tile      int
 	beyond    bool // measure networks on scales they were not trained for
 	rawPhase  bool // infer.Options.RawPhase
+	ensemble  int  // infer.Options.Ensemble
 	perImage  bool
 	asJSON    bool
 }
@@ -116,6 +117,7 @@ func newEval(a *app) *cobra.Command {
 		sets      []string
 		beyond    bool
 		rawPhase  bool
+		ensemble  int
 		perImage  bool
 		asJSON    bool
 	)
@@ -150,7 +152,7 @@ was, unless --raw-phase is given.`,
 			}
 			e := evaluation{
 				models: slices.Concat(models, weights), dir: dir, channels: channels, tile: tile,
-				beyond: beyond, rawPhase: rawPhase, perImage: perImage, asJSON: asJSON,
+				beyond: beyond, rawPhase: rawPhase, ensemble: ensemble, perImage: perImage, asJSON: asJSON,
 				opt: task.Options{Seed: flags.seed, Limit: limit, Workers: jobs, Now: a.now, CPU: cpuTime},
 			}
 			switch {
@@ -162,6 +164,8 @@ was, unless --raw-phase is given.`,
 				return usagef("--jobs: found %d, expected 0 (one per core) or more", jobs)
 			case channels != 0 && channels != 1 && channels != 3:
 				return usagef("--channels: found %d, expected 1 (luma) or 3 (colour)", channels)
+			case ensemble != 0 && !slices.Contains(infer.Ensembles, ensemble):
+				return usagef("--ensemble: found %d, expected 1, 2, 4 or 8", ensemble)
 			case len(sets) > 0 && len(args) == 0:
 				return usagef("--set: found without an experiment file, expected flags such as --task")
 			}
@@ -209,6 +213,7 @@ was, unless --raw-phase is given.`,
 	f.IntVar(&tile, "tile", 0, "side of tiles in pixels (default chosen)")
 	f.BoolVar(&beyond, "beyond", false, "measure networks on scales they were not trained for")
 	f.BoolVar(&rawPhase, "raw-phase", false, "give mosaics to networks as they are, of whatever Bayer pattern")
+	f.IntVar(&ensemble, "ensemble", 1, ensembleUsage)
 	f.BoolVar(&perImage, "per-image", false, "figures of each image too")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object per model")
 	setFlag(c, &sets)
@@ -309,13 +314,16 @@ func (e *evaluation) run(ctx context.Context, a *app) error {
 				return usagef("model %q: found a network for scale %d, expected one for %d, or --beyond to see what it does there", name, t, e.deg.Scale)
 			}
 		}
+		if r.Network != nil && e.ensemble > 2 && e.deg.Task == data.Scale {
+			return usagef("--ensemble: found %d, expected 1 or 2 for scaling", e.ensemble)
+		}
 		restorers[i] = r
 	}
 	progress := newProgress(a, "measuring", e.count()*len(restorers), e.asJSON)
 	var results []task.Result
 	for _, r := range restorers {
 		restore := func(y, mask []float32, c, h, w int) ([]float32, error) {
-			return r.RestorePlanar(ctx, y, mask, c, h, w, infer.Options{Workers: 1, Tile: e.tile, RawPhase: e.rawPhase})
+			return r.RestorePlanar(ctx, y, mask, c, h, w, infer.Options{Workers: 1, Tile: e.tile, RawPhase: e.rawPhase, Ensemble: e.ensemble})
 		}
 		opt := e.opt
 		opt.Channels = e.channels
@@ -335,8 +343,9 @@ func (e *evaluation) run(ctx context.Context, a *app) error {
 				Degradation data.Degradation `json:"degradation"`
 				Channels    int              `json:"channels"`
 				RawPhase    bool             `json:"raw_phase,omitempty"`
+				Ensemble    int              `json:"ensemble,omitempty"`
 				PeakBytes   int64            `json:"peak_bytes,omitempty"` // resident, of the process so far
-			}{res, e.deg, e.channels, e.rawPhase, peakMemory()}
+			}{res, e.deg, e.channels, e.rawPhase, e.orientations(), peakMemory()}
 			if err := json.NewEncoder(a.out).Encode(line); err != nil {
 				return err
 			}
@@ -350,6 +359,17 @@ func (e *evaluation) run(ctx context.Context, a *app) error {
 	return e.table(a.out, results)
 }
 
+// ensembleUsage explains --ensemble, of eval and interpolate.
+const ensembleUsage = "1 | 2 | 4 | 8: orientations a network restores an image in; the mean is a little better, and as many times slower"
+
+// orientations is the number of them where it is more than one, else 0.
+func (e *evaluation) orientations() int {
+	if e.ensemble == 1 {
+		return 0
+	}
+	return e.ensemble
+}
+
 // count is the number of images measured.
 func (e *evaluation) count() int {
 	n := e.images.Len()
@@ -361,7 +381,11 @@ func (e *evaluation) count() int {
 
 // table prints one row per model, and with --per-image one per image before.
 func (e *evaluation) table(w io.Writer, results []task.Result) error {
-	fmt.Fprintf(w, "%s on %s: %d images%s\n\n", describe(e.deg), e.dir, results[0].Images, map[int]string{1: ", luma", 3: ""}[e.channels])
+	turned := ""
+	if n := e.orientations(); n > 0 {
+		turned = fmt.Sprintf(", networks in %d orientations", n)
+	}
+	fmt.Fprintf(w, "%s on %s: %d images%s%s\n\n", describe(e.deg), e.dir, results[0].Images, map[int]string{1: ", luma", 3: ""}[e.channels], turned)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	ssim := "rgb"
 	if e.channels == 1 {

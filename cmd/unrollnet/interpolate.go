@@ -108,6 +108,7 @@ the learned numbers. With --simulate it shows the errors too.`,
 	f.BoolVar(&p.skipExisting, "skip-existing", false, "leave inputs out whose result exists")
 	f.IntVarP(&p.options.Workers, "jobs", "j", 0, "tiles computed at a time (default one per core)")
 	f.IntVar(&p.options.Tile, "tile", 0, "side of tiles in pixels (default chosen by --max-memory); the result does not depend on it")
+	f.IntVar(&p.options.Ensemble, "ensemble", 1, ensembleUsage)
 	f.StringVar(&p.maxMemory, "max-memory", "", "bound on memory for the restoration, such as 800MB or 2GiB")
 	f.BoolVar(&p.asJSON, "json", false, "print one JSON object per image on stdout")
 	f.BoolVarP(&p.quiet, "quiet", "q", false, "say only what went wrong")
@@ -128,6 +129,8 @@ func (p *interpolation) check() error {
 		return usagef("--jobs: found %d, expected 0 (one per core) or more", p.options.Workers)
 	case p.options.Tile < 0:
 		return usagef("--tile: found %d, expected 0 (chosen) or a side in pixels", p.options.Tile)
+	case p.options.Ensemble != 0 && !slices.Contains(infer.Ensembles, p.options.Ensemble):
+		return usagef("--ensemble: found %d, expected 1, 2, 4 or 8", p.options.Ensemble)
 	case p.output == "-" && p.asJSON:
 		return usagef("--json: found beside -o -, expected stdout for one of them")
 	case p.simulate && p.maskPath != "":

@@ -13,8 +13,8 @@ import (
 	"github.com/unrollnet/unrollnet/pkg/model"
 )
 
-// Options says how a restoration is carried out. None of them but RawPhase
-// changes a bit of the result.
+// Options says how a restoration is carried out. None of them but RawPhase and
+// Ensemble changes a bit of the result.
 type Options struct {
 	// Tile is the side of the tiles' cores in pixels; 0 chooses one that takes
 	// little time within MaxMemory.
@@ -34,6 +34,11 @@ type Options struct {
 	// or column, and so begins as the pattern it knows. With it one sees what the
 	// network itself makes of a pattern it has never seen.
 	RawPhase bool
+	// Ensemble is the number of orientations that the picture is restored in, whose
+	// mean is the result: 2 takes it transposed as well, 4 turned by 180 degrees
+	// besides, 8 mirrored besides; 0 and 1 as it is alone. So many times slower, and
+	// a little better: what a network does not treat alike evens out.
+	Ensemble int
 
 	held int64 // bytes of inputs, which count where MaxMemory is not given
 }
@@ -144,9 +149,20 @@ func (n *Network) restore(ctx context.Context, s *signal, opt Options) ([]float3
 	if err != nil {
 		return nil, err
 	}
+	if err := checkEnsemble(opt.Ensemble, n.trained); err != nil {
+		return nil, err
+	}
 	if err := s.check(); err != nil {
 		return nil, err
 	}
+	if opt.Ensemble > 1 {
+		return n.ensemble(ctx, s, opt)
+	}
+	return n.once(ctx, s, opt)
+}
+
+// once restores a checked signal in one orientation.
+func (n *Network) once(ctx context.Context, s *signal, opt Options) ([]float32, error) {
 	switch nc := n.net.Channels(); {
 	case nc == s.c:
 		if dy, dx := n.phase(s); dy+dx > 0 && !opt.RawPhase {

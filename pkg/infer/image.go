@@ -48,6 +48,10 @@ func WithWorkers(n int) Option { return func(o *ImageOptions) { o.Workers = n } 
 // WithTile sets the side of the tiles in pixels; 0 chooses one.
 func WithTile(n int) Option { return func(o *ImageOptions) { o.Tile = n } }
 
+// WithEnsemble restores in several orientations and takes the mean; see
+// Options.Ensemble.
+func WithEnsemble(n int) Option { return func(o *ImageOptions) { o.Ensemble = n } }
+
 // WithMaxMemory bounds the memory of the restoration, in bytes; see
 // Options.MaxMemory.
 func WithMaxMemory(bytes int64) Option { return func(o *ImageOptions) { o.MaxMemory = bytes } }
