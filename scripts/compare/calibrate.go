@@ -15,6 +15,8 @@ import (
 	"github.com/unrollnet/unrollnet/pkg/kernel"
 	"github.com/unrollnet/unrollnet/pkg/model"
 	"github.com/unrollnet/unrollnet/pkg/train"
+
+	"github.com/unrollnet/unrollnet/scripts/internal/lab"
 )
 
 // rounds of calibration: every network is measured once before any is measured
@@ -34,7 +36,7 @@ func (s *settings) calibrateAll(ctx context.Context) error {
 	best := make([]calibration, len(jobs))
 	done := make([]bool, len(jobs))
 	for i, j := range jobs {
-		if done[i], err = load(s.calibrationPath(j), &best[i]); err != nil {
+		if done[i], err = lab.Load(s.calibrationPath(j), &best[i]); err != nil {
 			return err
 		}
 	}
@@ -43,8 +45,8 @@ func (s *settings) calibrateAll(ctx context.Context) error {
 			if done[i] {
 				continue
 			}
-			c := command(ctx, self, "step", "-data", s.trainDir, "-seconds", fmt.Sprint(s.calibrate/rounds), j.config)
-			c.Stderr = s.stderr
+			c := lab.Command(ctx, self, "step", "-data", s.trainDir, "-seconds", fmt.Sprint(s.calibrate/rounds), j.config)
+			c.Stderr = s.Stderr
 			out, err := c.Output()
 			if err != nil {
 				return fmt.Errorf("%s: %w", j.id(), err)
@@ -60,7 +62,7 @@ func (s *settings) calibrateAll(ctx context.Context) error {
 			}
 			best[i] = m
 			if round == rounds-1 {
-				if err := save(s.calibrationPath(j), m); err != nil {
+				if err := lab.Save(s.calibrationPath(j), m); err != nil {
 					return err
 				}
 			}
@@ -68,7 +70,7 @@ func (s *settings) calibrateAll(ctx context.Context) error {
 	}
 	for i, j := range jobs {
 		b := best[i]
-		s.say("%-20s %8d parameters  %.3f CPU s a step  %.1f MB for a patch  %d steps in %g min", j.id(), b.Params, b.Seconds, float64(b.Held)/1e6,
+		s.Say("%-20s %8d parameters  %.3f CPU s a step  %.1f MB for a patch  %d steps in %g min", j.id(), b.Params, b.Seconds, float64(b.Held)/1e6,
 			steps(s.budget[j.comparison.name], b.Seconds), s.budget[j.comparison.name])
 	}
 	return nil
@@ -122,7 +124,7 @@ func stepMain(ctx context.Context, args []string, w io.Writer) error {
 	c.Batch = cfg.Train.Batch
 	var start, last time.Duration
 	err = steppedRun(ctx, cfg, func(n int) bool {
-		now := cpuTime()
+		now := lab.CPUTime()
 		if n == 1 {
 			start = now
 		} else if took := (now - last).Seconds(); c.Seconds == 0 || took < c.Seconds {

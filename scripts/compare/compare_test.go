@@ -16,6 +16,9 @@ import (
 	"testing"
 
 	"github.com/unrollnet/unrollnet/pkg/config"
+
+	"github.com/unrollnet/unrollnet/scripts/internal/lab"
+	"github.com/unrollnet/unrollnet/scripts/internal/page"
 )
 
 func TestPlanFollowsTheBudget(t *testing.T) {
@@ -256,7 +259,7 @@ func TestPublishedReport(t *testing.T) {
 // TestChartsAreXML reads every chart as XML, and looks for each restorer's mark.
 func TestChartsAreXML(t *testing.T) {
 	r := fixture(t)
-	for _, svg := range [][]byte{qualityChart(r), trainingChart(r), draw(nil)} {
+	for _, svg := range [][]byte{qualityChart(r), trainingChart(r), page.Draw(nil)} {
 		d := xml.NewDecoder(bytes.NewReader(svg))
 		for {
 			if _, err := d.Token(); err == io.EOF {
@@ -280,40 +283,17 @@ func TestChartsAreXML(t *testing.T) {
 	}
 }
 
-func TestLabelsKeepApart(t *testing.T) {
-	var taken []box
-	for range 6 {
-		a := place("network", 100, 100, 0, 400, 0, 300, taken)
-		if slices.ContainsFunc(taken, a.meets) {
-			t.Fatalf("label %v lies over %v", a, taken)
-		}
-		taken = append(taken, a)
-	}
-	if a := place("network", 395, 100, 0, 400, 0, 300, nil); a.x1 > 400 {
-		t.Errorf("label %v leaves the panel", a)
-	}
-}
-
-func TestTicks(t *testing.T) {
-	if got := ticks(0.3, 4.1, 6); !slices.Equal(got, []float64{1, 2, 3, 4}) {
-		t.Errorf("found %v", got)
-	}
-	if got := logTicks(0.04, 3); !slices.Equal(got, []float64{.05, .1, .2, .5, 1, 2}) {
-		t.Errorf("found %v", got)
-	}
-}
-
 func TestFlags(t *testing.T) {
 	for _, bad := range [][]string{
 		{}, {"paint"}, {"-tasks", "deblur", "train"}, {"-models", "unet", "train"}, {"-budget", "demosaic", "train"}, {"-budget", "demosaic=-1", "train"},
 		{"-seeds", "", "train"}, {"-seeds", "x", "train"}, {"-rates", "0", "train"}, {"-j", "0", "train"}, {"-weights", "=x", "report"}, {"-search-share", "0", "search"},
 	} {
-		s := &settings{stderr: io.Discard, stdout: io.Discard}
+		s := &settings{Lab: lab.Lab{Stderr: io.Discard, Stdout: io.Discard}}
 		if _, err := s.parse(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
 	}
-	s := &settings{stderr: io.Discard, stdout: io.Discard}
+	s := &settings{Lab: lab.Lab{Stderr: io.Discard, Stdout: io.Discard}}
 	asked, err := s.parse([]string{"-budget", "x2=1.5", "-seeds", "1,2", "-weights", "ours=a/b.safetensors", "-weights", "uglr-x2", "train", "report"})
 	if err != nil || !slices.Equal(asked, []string{"train", "report"}) || s.budget["x2"] != 1.5 || !slices.Equal(s.seeds, []uint64{1, 2}) ||
 		!slices.Equal(s.given, []given{{"ours", "a/b.safetensors"}, {"uglr-x2", "uglr-x2"}}) {
@@ -326,7 +306,7 @@ func TestFlags(t *testing.T) {
 func TestConditionsAreDistinct(t *testing.T) {
 	ids := map[string]bool{}
 	for _, c := range conditions() {
-		if ids[c.id] || fileName(c.id) != c.id {
+		if ids[c.id] || lab.FileName(c.id) != c.id {
 			t.Errorf("condition %q is there twice or cannot name a folder", c.id)
 		}
 		ids[c.id] = true
@@ -347,35 +327,5 @@ func TestConditionsAreDistinct(t *testing.T) {
 		if !ids[id] {
 			t.Errorf("condition %q is not measured", id)
 		}
-	}
-}
-
-func TestWorkFolder(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "a", "b.json")
-	var c calibration
-	if ok, err := load(path, &c); ok || err != nil {
-		t.Errorf("an absent file: %v, %v", ok, err)
-	}
-	if err := save(path, calibration{Seconds: 1.5, Held: 7}); err != nil {
-		t.Fatal(err)
-	}
-	if ok, err := load(path, &c); !ok || err != nil || c.Seconds != 1.5 || c.Held != 7 {
-		t.Errorf("found %+v, %v, %v", c, ok, err)
-	}
-	if err := os.WriteFile(path, []byte("{"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := load(path, &c); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("a damaged file: found %v, expected an error that names it", err)
-	}
-	cpu := filepath.Join(dir, "cpu")
-	for _, v := range []float64{1.25, 2} {
-		if err := addCPU(cpu, v); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if sum, err := readCPU(cpu); err != nil || sum != 3.25 {
-		t.Errorf("found %v minutes (%v), expected 3.25", sum, err)
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/unrollnet/unrollnet/pkg/config"
 	"github.com/unrollnet/unrollnet/pkg/model"
+
+	"github.com/unrollnet/unrollnet/scripts/internal/lab"
 )
 
 // network is one of the networks compared.
@@ -120,7 +122,7 @@ func (s *settings) writeConfigs(context.Context) error {
 				continue
 			}
 			if !slices.Contains(model.Types, n.typ) {
-				s.say("no %s: no architecture %s here, only %s", configName(c.name, n.name), n.typ, strings.Join(model.Types, ", "))
+				s.Say("no %s: no architecture %s here, only %s", configName(c.name, n.name), n.typ, strings.Join(model.Types, ", "))
 				continue
 			}
 			text, err := experiment(c, n, s.preset)
@@ -131,10 +133,10 @@ func (s *settings) writeConfigs(context.Context) error {
 			if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
 				continue
 			}
-			if err := writeFile(path, text); err != nil {
+			if err := lab.WriteFile(path, text); err != nil {
 				return err
 			}
-			s.say("wrote %s", path)
+			s.Say("wrote %s", path)
 		}
 	}
 	return nil

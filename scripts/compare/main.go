@@ -30,38 +30,34 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
+
+	"github.com/unrollnet/unrollnet/scripts/internal/lab"
 )
 
 // settings is what the flags say.
 type settings struct {
-	work, program, configs, preset string
-	trainDir, setsDir              string
-	tasks, models                  []string
-	seeds                          []uint64
-	budget                         map[string]float64 // CPU minutes by task
-	searchShare                    float64            // of the budget, for each candidate
-	searchTasks                    []string
-	factors                        []float64 // on the learning rate of the experiment
-	jobs                           int
-	calibrate                      float64 // CPU seconds for each calibration
-	sets                           []string
-	given                          []given
-	tables                         []string
-	limit, robustLimit             int
-	out                            string
-
-	stdout, stderr io.Writer
-	mu             sync.Mutex // of stdout
+	lab.Lab
+	configs, preset    string
+	trainDir, setsDir  string
+	tasks, models      []string
+	seeds              []uint64
+	budget             map[string]float64 // CPU minutes by task
+	searchShare        float64            // of the budget, for each candidate
+	searchTasks        []string
+	factors            []float64 // on the learning rate of the experiment
+	calibrate          float64   // CPU seconds for each calibration
+	sets               []string
+	given              []given
+	tables             []string
+	limit, robustLimit int
+	out                string
 }
 
 // given is a network trained elsewhere that is measured too.
@@ -79,7 +75,7 @@ func main() {
 		}
 		return
 	}
-	s := &settings{stdout: os.Stdout, stderr: os.Stderr}
+	s := &settings{Lab: lab.Lab{Stdout: os.Stdout, Stderr: os.Stderr}}
 	args, err := s.parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		os.Exit(0)
@@ -97,14 +93,14 @@ func main() {
 // parse reads flags and stages.
 func (s *settings) parse(args []string) ([]string, error) {
 	f := flag.NewFlagSet("compare", flag.ContinueOnError)
-	f.SetOutput(s.stderr)
+	f.SetOutput(s.Stderr)
 	f.Usage = func() {
-		fmt.Fprintf(s.stderr, "usage: go run ./scripts/compare [flags] STAGE...\nstages: %s\n", strings.Join(stages, " "))
+		fmt.Fprintf(s.Stderr, "usage: go run ./scripts/compare [flags] STAGE...\nstages: %s\n", strings.Join(stages, " "))
 		f.PrintDefaults()
 	}
 	var given list
-	f.StringVar(&s.work, "work", filepath.Join("runs", "compare"), "`DIR` of everything that is kept")
-	f.StringVar(&s.program, "program", "", "`PATH` of the unrollnet to run (default: built once into WORK/bin)")
+	f.StringVar(&s.Work, "work", filepath.Join("runs", "compare"), "`DIR` of everything that is kept")
+	f.StringVar(&s.Program, "program", "", "`PATH` of the unrollnet to run (default: built once into WORK/bin)")
 	f.StringVar(&s.configs, "configs", filepath.Join("configs", "compare"), "`DIR` of the experiments")
 	f.StringVar(&s.preset, "preset", "", "stage configs: write this preset of every network instead, such as tiny for a trial")
 	f.StringVar(&s.trainDir, "train-data", filepath.Join("data", "cid22"), "`DIR` of training photographs, or synthetic")
@@ -116,7 +112,7 @@ func (s *settings) parse(args []string) ([]string, error) {
 	f.Float64Var(&s.searchShare, "search-share", 0.1, "budget of each training of the search, as a share of the budget")
 	searchTasks := f.String("search-tasks", "demosaic", "tasks to search learning rates on; the others take the factor of the first")
 	factors := f.String("rates", "0.5,1,2", "candidates of the search: factors on the learning rate of the experiment")
-	f.IntVar(&s.jobs, "j", 1, "processes at a time in the stages search, train and measure")
+	f.IntVar(&s.Jobs, "j", 1, "processes at a time in the stages search, train and measure")
 	f.Float64Var(&s.calibrate, "calibrate-seconds", 30, "CPU seconds for each calibration")
 	sets := f.String("measure-sets", "kodak,mcm,set14,set5", "test sets measured, where the task uses them")
 	tables := f.String("tables", strings.Join(tableNames, ","), "what to measure")
@@ -177,8 +173,8 @@ func (s *settings) parse(args []string) ([]string, error) {
 		return nil, fmt.Errorf("found no stage, expected of %s", strings.Join(stages, " | "))
 	case len(s.seeds) == 0 || len(s.factors) == 0:
 		return nil, fmt.Errorf("found no seeds or no rates, expected at least one of each")
-	case s.jobs < 1:
-		return nil, fmt.Errorf("-j: found %d, expected 1 or more", s.jobs)
+	case s.Jobs < 1:
+		return nil, fmt.Errorf("-j: found %d, expected 1 or more", s.Jobs)
 	case s.limit < 0 || s.robustLimit < 0:
 		return nil, fmt.Errorf("-limit, -robust-limit: found %d and %d, expected 0 (all) or more", s.limit, s.robustLimit)
 	case !(s.searchShare > 0 && s.searchShare <= 1):
@@ -231,70 +227,4 @@ func (s *settings) run(ctx context.Context, asked []string) error {
 		}
 	}
 	return nil
-}
-
-func (s *settings) say(format string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	fmt.Fprintf(s.stdout, format+"\n", args...)
-}
-
-// build returns the program that trains and measures: the one given, or one built
-// once and kept, so that a change of the sources does not show in the middle.
-func (s *settings) build(ctx context.Context) (string, error) {
-	if s.program != "" {
-		return s.program, nil
-	}
-	path, err := filepath.Abs(filepath.Join(s.work, "bin", "unrollnet"))
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(path); err != nil {
-		s.say("building %s", path)
-		c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "./cmd/unrollnet")
-		c.Env = append(os.Environ(), "CGO_ENABLED=0")
-		c.Stderr = s.stderr
-		if err := c.Run(); err != nil {
-			return "", fmt.Errorf("go build ./cmd/unrollnet: %w", err)
-		}
-	}
-	s.program = path
-	return path, nil
-}
-
-// command prepares a process with one thread, which a stop asks to end.
-func command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	c := exec.CommandContext(ctx, name, args...)
-	c.Env = append(os.Environ(), "GOMAXPROCS=1")
-	apart(c)
-	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
-	return c
-}
-
-// parallel runs n jobs, s.jobs at a time. One that fails does not stop the others;
-// the error is that of all that failed.
-func (s *settings) parallel(ctx context.Context, n int, job func(ctx context.Context, i int) error) error {
-	next := make(chan int)
-	var wg sync.WaitGroup
-	errs := make([]error, n)
-	for range min(s.jobs, n) {
-		wg.Go(func() {
-			for i := range next {
-				if errs[i] = job(ctx, i); errs[i] != nil {
-					s.say("failed: %v", errs[i])
-				}
-			}
-		})
-	}
-feed:
-	for i := range n {
-		select {
-		case next <- i:
-		case <-ctx.Done():
-			break feed
-		}
-	}
-	close(next)
-	wg.Wait()
-	return errors.Join(append(errs, context.Cause(ctx))...)
 }

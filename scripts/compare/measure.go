@@ -12,6 +12,8 @@ import (
 
 	"github.com/unrollnet/unrollnet/pkg/data"
 	"github.com/unrollnet/unrollnet/pkg/infer"
+
+	"github.com/unrollnet/unrollnet/scripts/internal/lab"
 )
 
 // tableNames are the groups of conditions: test sets as trained for, and what was
@@ -137,7 +139,7 @@ func (s *settings) entries() ([]entry, error) {
 		for _, seed := range s.seeds {
 			for _, n := range networks {
 				var t training
-				ok, err := load(s.trainingPath("train", fmt.Sprintf("%s-s%d", configName(c.name, n.name), seed)), &t)
+				ok, err := lab.Load(s.trainingPath("train", fmt.Sprintf("%s-s%d", configName(c.name, n.name), seed)), &t)
 				if err != nil {
 					return nil, err
 				}
@@ -168,7 +170,7 @@ func (s *settings) entries() ([]entry, error) {
 
 // measure measures all entries in all conditions asked for.
 func (s *settings) measure(ctx context.Context) error {
-	program, err := s.build(ctx)
+	program, err := s.Build(ctx)
 	if err != nil {
 		return err
 	}
@@ -191,7 +193,7 @@ func (s *settings) measure(ctx context.Context) error {
 			}
 		}
 	}
-	return s.parallel(ctx, len(pending), func(ctx context.Context, i int) error {
+	return s.Parallel(ctx, len(pending), func(ctx context.Context, i int) error {
 		return s.measureOne(ctx, program, pending[i].e, pending[i].c)
 	})
 }
@@ -206,7 +208,7 @@ func (s *settings) images(c condition) int {
 }
 
 func (s *settings) measurePath(e entry, c condition) string {
-	return filepath.Join(s.work, "measure", c.id, fileName(e.key())+".json")
+	return filepath.Join(s.Work, "measure", c.id, lab.FileName(e.key())+".json")
 }
 
 func (s *settings) measureOne(ctx context.Context, program string, e entry, c condition) error {
@@ -217,12 +219,12 @@ func (s *settings) measureOne(ctx context.Context, program string, e entry, c co
 		args = append(args, "--limit", fmt.Sprint(limit))
 	}
 	var old measurement
-	if ok, err := load(path, &old); err != nil {
+	if ok, err := lab.Load(path, &old); err != nil {
 		return err
 	} else if ok && old.Digest == digest(e.ref) && old.Limit == limit && slices.Equal(old.Args, c.args) {
 		return nil
 	}
-	cmd := command(ctx, program, args...)
+	cmd := lab.Command(ctx, program, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -240,8 +242,8 @@ func (s *settings) measureOne(ctx context.Context, program string, e entry, c co
 			first = fmt.Sprintf("%s %.2f dB", p, *v)
 		}
 	}
-	s.say("%-18s %-16s %s, %.2f CPU s/Mpx", c.id, e.key(), first, m.CPUPerMpx)
-	return save(path, m)
+	s.Say("%-18s %-16s %s, %.2f CPU s/Mpx", c.id, e.key(), first, m.CPUPerMpx)
+	return lab.Save(path, m)
 }
 
 // parseEval reads a line of eval --json --per-image --jobs 1.

@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strings"
 	"text/template"
+
+	"github.com/unrollnet/unrollnet/scripts/internal/lab"
+	"github.com/unrollnet/unrollnet/scripts/internal/page"
 )
 
 //go:embed results.md.tmpl
@@ -27,17 +30,17 @@ func (s *settings) report(context.Context) error {
 		return err
 	}
 	if len(r.Figures) == 0 && len(r.Trainings) == 0 {
-		if ok, err := load(base+".json", &r); err != nil {
+		if ok, err := lab.Load(base+".json", &r); err != nil {
 			return err
 		} else if !ok {
-			return fmt.Errorf("found neither measurements in %s nor %s.json, expected one of them", s.work, base)
+			return fmt.Errorf("found neither measurements in %s nor %s.json, expected one of them", s.Work, base)
 		}
 	} else {
 		b, err := json.MarshalIndent(r, "", " ")
 		if err != nil {
 			return err
 		}
-		if err := writeFile(base+".json", append(b, '\n')); err != nil {
+		if err := lab.WriteFile(base+".json", append(b, '\n')); err != nil {
 			return err
 		}
 	}
@@ -46,17 +49,17 @@ func (s *settings) report(context.Context) error {
 		return err
 	}
 	for name, text := range files {
-		if err := writeFile(filepath.Join(filepath.Dir(s.out), name), text); err != nil {
+		if err := lab.WriteFile(filepath.Join(filepath.Dir(s.out), name), text); err != nil {
 			return err
 		}
 	}
-	s.say("wrote %s, from %d figures of %d trainings", s.out, len(r.Figures), len(r.Trainings))
+	s.Say("wrote %s, from %d figures of %d trainings", s.out, len(r.Figures), len(r.Trainings))
 	return nil
 }
 
 // render returns the page and its charts by file name. It depends on r alone.
 func render(r results, base string) (map[string][]byte, error) {
-	p := page{r}
+	p := parts{r}
 	t := template.New("claims").Funcs(template.FuncMap{
 		"trainings": p.trainings, "searches": p.searches, "quality": p.quality, "robust": p.robust, "curves": p.curves,
 		"versus": p.versus, "verdict": p.verdict, "db": p.db, "params": p.params, "cpu": p.cpu, "mb": p.mb, "ratio": p.ratio,
@@ -74,22 +77,14 @@ func render(r results, base string) (map[string][]byte, error) {
 		return nil, err
 	}
 	return map[string][]byte{
-		base + ".md":           tidy(b.Bytes()),
+		base + ".md":           page.Tidy(b.Bytes()),
 		base + ".svg":          qualityChart(r),
 		base + "-training.svg": trainingChart(r),
 	}, nil
 }
 
-// tidy leaves at most one empty line between paragraphs.
-func tidy(b []byte) []byte {
-	for bytes.Contains(b, []byte("\n\n\n")) {
-		b = bytes.ReplaceAll(b, []byte("\n\n\n"), []byte("\n\n"))
-	}
-	return append(bytes.TrimSpace(b), '\n')
-}
-
-// page makes the parts of the report.
-type page struct{ r results }
+// parts makes the parts of the report.
+type parts struct{ r results }
 
 // mainConditions lists the conditions of a task that it was trained for, with the
 // protocol and a title of each column.
@@ -113,22 +108,6 @@ func mainConditions(task string) (ids, protocols, titles []string) {
 	return ids, protocols, titles
 }
 
-// table lays out rows of cells.
-func table(head []string, rows [][]string) string {
-	var b strings.Builder
-	line := func(cells []string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
-	line(head)
-	rule := []string{"---"}
-	for range head[1:] {
-		rule = append(rule, "---:")
-	}
-	line(rule)
-	for _, r := range rows {
-		line(r)
-	}
-	return b.String()
-}
-
 // decibels formats the mean over seeds, with what they differ by at most.
 func decibels(c cell) string {
 	if len(c.values) > 1 {
@@ -137,16 +116,8 @@ func decibels(c cell) string {
 	return fmt.Sprintf("%.2f", c.mean())
 }
 
-func thousands(n int) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
 // shown is a label as the page shows it: what was trained elsewhere stands apart.
-func (p page) shown(label string) string {
+func (p parts) shown(label string) string {
 	for _, f := range p.r.Figures {
 		if f.Label == label && f.Kind == "given" {
 			return label + " †"
@@ -156,7 +127,7 @@ func (p page) shown(label string) string {
 }
 
 // quality is the table of a task in the conditions it was trained for.
-func (p page) quality(task string) string {
+func (p parts) quality(task string) string {
 	ids, protocols, titles := mainConditions(task)
 	// Columns nobody was measured in are left out.
 	var use []int
@@ -192,14 +163,14 @@ func (p page) quality(task string) string {
 				text = "**" + text + "**"
 			}
 			row = append(row, text)
-			row[1] = thousands(c.params)
+			row[1] = page.Thousands(c.params)
 			if k == 0 || cpu == "" {
 				cpu, peak = fmt.Sprintf("%.2f", c.cpu), fmt.Sprintf("%.0f", float64(c.peak)/1e6)
 			}
 		}
 		rows = append(rows, append(row, cpu, peak))
 	}
-	return table(head, rows)
+	return page.Table(head, rows)
 }
 
 // robustColumns are the columns of a table of what was not seen in training.
@@ -233,7 +204,7 @@ func robustColumns(what, task string) (ids, titles []string, protocol string) {
 }
 
 // robust is a table of what was not seen in training.
-func (p page) robust(what, task string) string {
+func (p parts) robust(what, task string) string {
 	ids, titles, protocol := robustColumns(what, task)
 	head := []string{""}
 	var use []string
@@ -264,11 +235,11 @@ func (p page) robust(what, task string) string {
 		}
 		rows = append(rows, row)
 	}
-	return table(head, rows)
+	return page.Table(head, rows)
 }
 
 // drop is how many dB a restorer loses from one condition to another.
-func (p page) drop(label, from, to, protocol string) string {
+func (p parts) drop(label, from, to, protocol string) string {
 	a, ok := p.r.cell(label, from, protocol)
 	b, ok2 := p.r.cell(label, to, protocol)
 	if !ok || !ok2 {
@@ -279,7 +250,7 @@ func (p page) drop(label, from, to, protocol string) string {
 
 // steadiest says which of the networks trained here is best in a condition, and
 // which loses least from another one to it.
-func (p page) steadiest(from, to, protocol string) string {
+func (p parts) steadiest(from, to, protocol string) string {
 	best, least := "", ""
 	var high, low float64
 	for _, c := range p.r.cells(to, protocol) {
@@ -306,7 +277,7 @@ func (p page) steadiest(from, to, protocol string) string {
 }
 
 // trainings is the table of what was trained at what cost.
-func (p page) trainings() string {
+func (p parts) trainings() string {
 	if len(p.r.Trainings) == 0 {
 		return "Nothing was trained.\n"
 	}
@@ -319,17 +290,17 @@ func (p page) trainings() string {
 				}
 				cal := p.r.Calibrations[configName(c.name, n.name)]
 				rows = append(rows, []string{
-					fmt.Sprintf("%s %s, seed %d", t.Task, t.Model, t.Seed), thousands(t.Params), fmt.Sprintf("%g", t.LR), thousands(t.Steps), thousands(t.Examples),
+					fmt.Sprintf("%s %s, seed %d", t.Task, t.Model, t.Seed), page.Thousands(t.Params), fmt.Sprintf("%g", t.LR), page.Thousands(t.Steps), page.Thousands(t.Examples),
 					fmt.Sprintf("%.3f", cal.Seconds), fmt.Sprintf("%g", t.Budget), fmt.Sprintf("%.1f", t.CPU), fmt.Sprintf("%.1f", float64(cal.Held)/1e6),
 				})
 			}
 		}
 	}
-	return table([]string{"training", "parameters", "learning rate", "steps", "examples seen", "CPU s a step", "budget, CPU min", "used, CPU min", "MB held"}, rows)
+	return page.Table([]string{"training", "parameters", "learning rate", "steps", "examples seen", "CPU s a step", "budget, CPU min", "used, CPU min", "MB held"}, rows)
 }
 
 // searches is the table of learning rates tried.
-func (p page) searches() string {
+func (p parts) searches() string {
 	if len(p.r.Searches) == 0 {
 		return "No search was made: the learning rates are those of the experiments.\n"
 	}
@@ -355,15 +326,15 @@ func (p page) searches() string {
 				steps = t.Steps
 			}
 			if len(cells) > 0 {
-				rows = append(rows, []string{c.name + " " + n.name, thousands(steps), strings.Join(cells, ", ")})
+				rows = append(rows, []string{c.name + " " + n.name, page.Thousands(steps), strings.Join(cells, ", ")})
 			}
 		}
 	}
-	return table([]string{"search", "steps each", "validation PSNR by learning rate"}, rows)
+	return page.Table([]string{"search", "steps each", "validation PSNR by learning rate"}, rows)
 }
 
 // curves is the table of validation figures over the share of the budget spent.
-func (p page) curves(task string) string {
+func (p parts) curves(task string) string {
 	shares := []float64{.25, .5, .75, 1}
 	head := []string{"validation PSNR, dB"}
 	for _, s := range shares {
@@ -392,13 +363,13 @@ func (p page) curves(task string) string {
 	if len(rows) == 0 {
 		return ""
 	}
-	return table(head, rows)
+	return page.Table(head, rows)
 }
 
 func abs(x float64) float64 { return max(x, -x) }
 
 // versus lists a against b in every condition of a task that both were trained for.
-func (p page) versus(a, b, task string) string {
+func (p parts) versus(a, b, task string) string {
 	ids, protocols, titles := mainConditions(task)
 	var parts []string
 	for i := range ids {
@@ -420,7 +391,7 @@ func (p page) versus(a, b, task string) string {
 
 // verdict says in words how often a is above b, over the test sets of all tasks by
 // the first protocol of each.
-func (p page) verdict(a, b string) string {
+func (p parts) verdict(a, b string) string {
 	n := map[string]int{}
 	var where []string
 	for _, task := range taskNames() {
@@ -448,7 +419,7 @@ func (p page) verdict(a, b string) string {
 }
 
 // db is one figure.
-func (p page) db(label, condition, protocol string) string {
+func (p parts) db(label, condition, protocol string) string {
 	c, ok := p.r.cell(label, condition, protocol)
 	if !ok {
 		return "not measured"
@@ -457,7 +428,7 @@ func (p page) db(label, condition, protocol string) string {
 }
 
 // has says whether all of these were measured in a condition.
-func (p page) has(condition, protocol string, labels ...string) bool {
+func (p parts) has(condition, protocol string, labels ...string) bool {
 	for _, l := range labels {
 		if _, ok := p.r.cell(l, condition, protocol); !ok {
 			return false
@@ -467,7 +438,7 @@ func (p page) has(condition, protocol string, labels ...string) bool {
 }
 
 // images is how many images a condition was measured on.
-func (p page) images(condition string) string {
+func (p parts) images(condition string) string {
 	for _, f := range p.r.Figures {
 		if f.Condition == condition {
 			return fmt.Sprint(f.Images)
@@ -477,16 +448,16 @@ func (p page) images(condition string) string {
 }
 
 // params is the number of parameters of a restorer in a condition.
-func (p page) params(label, condition, protocol string) string {
+func (p parts) params(label, condition, protocol string) string {
 	c, ok := p.r.cell(label, condition, protocol)
 	if !ok {
 		return "not measured"
 	}
-	return thousands(c.params)
+	return page.Thousands(c.params)
 }
 
 // cpu is the processor time of restoring a megapixel.
-func (p page) cpu(label, condition, protocol string) string {
+func (p parts) cpu(label, condition, protocol string) string {
 	c, ok := p.r.cell(label, condition, protocol)
 	if !ok {
 		return "not measured"
@@ -495,7 +466,7 @@ func (p page) cpu(label, condition, protocol string) string {
 }
 
 // mb is what a training step of one patch holds.
-func (p page) mb(task, model string) string {
+func (p parts) mb(task, model string) string {
 	c, ok := p.r.Calibrations[configName(task, model)]
 	if !ok {
 		return "not measured"
@@ -504,7 +475,7 @@ func (p page) mb(task, model string) string {
 }
 
 // ratio is the processor time of a over that of b.
-func (p page) ratio(a, b, condition, protocol string) string {
+func (p parts) ratio(a, b, condition, protocol string) string {
 	x, ok := p.r.cell(a, condition, protocol)
 	y, ok2 := p.r.cell(b, condition, protocol)
 	if !ok || !ok2 || y.cpu == 0 {
@@ -514,7 +485,7 @@ func (p page) ratio(a, b, condition, protocol string) string {
 }
 
 // seeds says how many trainings of a task there are of each network.
-func (p page) seeds() string {
+func (p parts) seeds() string {
 	most := map[string]int{}
 	count := map[string]int{}
 	for _, t := range p.r.Trainings {
@@ -536,7 +507,7 @@ func (p page) seeds() string {
 
 // budgets are the CPU minutes of a training of each task, as the flag -budget has
 // them.
-func (p page) budgets() string {
+func (p parts) budgets() string {
 	var parts []string
 	for _, task := range taskNames() {
 		i := slices.IndexFunc(p.r.Trainings, func(t training) bool { return t.Task == task })

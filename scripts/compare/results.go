@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/unrollnet/unrollnet/scripts/internal/lab"
 )
 
 // results is all that the report is made of: docs/results.json.
@@ -45,7 +47,7 @@ func (s *settings) collect() (results, error) {
 		for _, n := range networks {
 			j := job{comparison: c, network: n}
 			var cal calibration
-			if ok, err := load(s.calibrationPath(j), &cal); err != nil {
+			if ok, err := lab.Load(s.calibrationPath(j), &cal); err != nil {
 				return r, err
 			} else if ok {
 				r.Calibrations[j.id()] = cal
@@ -53,27 +55,27 @@ func (s *settings) collect() (results, error) {
 		}
 	}
 	for kind, to := range map[string]*[]training{"train": &r.Trainings, "search": &r.Searches} {
-		files, err := filepath.Glob(filepath.Join(s.work, kind, "*.json"))
+		files, err := filepath.Glob(filepath.Join(s.Work, kind, "*.json"))
 		if err != nil {
 			return r, err
 		}
 		for _, path := range files {
 			var t training
-			if _, err := load(path, &t); err != nil {
+			if _, err := lab.Load(path, &t); err != nil {
 				return r, err
 			}
 			t.Weights = "" // a path of this machine
 			*to = append(*to, t)
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(s.work, "measure", "*", "*.json"))
+	files, err := filepath.Glob(filepath.Join(s.Work, "measure", "*", "*.json"))
 	if err != nil {
 		return r, err
 	}
 	var all []measurement
 	for _, path := range files {
 		var m measurement
-		if _, err := load(path, &m); err != nil {
+		if _, err := lab.Load(path, &m); err != nil {
 			return r, err
 		}
 		all = append(all, m)

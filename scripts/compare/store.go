@@ -2,52 +2,12 @@ package main
 
 import (
 	"crypto/sha256"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/unrollnet/unrollnet/pkg/model/weights"
 )
-
-// writeFile writes a file whole or not at all.
-func writeFile(path string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, b, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
-}
-
-// save keeps a result in the work folder.
-func save(path string, v any) error {
-	b, err := json.MarshalIndent(v, "", " ")
-	if err != nil {
-		return err
-	}
-	return writeFile(path, append(b, '\n'))
-}
-
-// load reads what save kept; ok is false where there is nothing.
-func load(path string, v any) (ok bool, err error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return false, fmt.Errorf("%s: %w; remove it to do it again", path, err)
-	}
-	return true, nil
-}
 
 // digest returns the SHA-256 of a weight file or an embedded network, or the name of
 // a classical method.
@@ -59,17 +19,6 @@ func digest(ref string) string {
 		return fmt.Sprintf("%x", sha256.Sum256(b))
 	}
 	return "name:" + ref
-}
-
-// fileName makes a label one that can name a file.
-func fileName(label string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '.', r == '_':
-			return r
-		}
-		return '_'
-	}, label)
 }
 
 // calibration is what a training step of one experiment costs.
@@ -107,9 +56,9 @@ type point struct {
 }
 
 func (s *settings) calibrationPath(j job) string {
-	return filepath.Join(s.work, "calibrate", j.id()+".json")
+	return filepath.Join(s.Work, "calibrate", j.id()+".json")
 }
 
 func (s *settings) trainingPath(kind, id string) string {
-	return filepath.Join(s.work, kind, id+".json")
+	return filepath.Join(s.Work, kind, id+".json")
 }

@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/unrollnet/unrollnet/scripts/internal/lab"
 )
 
 // order is one training to be done.
@@ -55,7 +56,7 @@ func (s *settings) search(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			s.say("%-20s learning rate %g: %s", j.id(), f*j.lr, all)
+			s.Say("%-20s learning rate %g: %s", j.id(), f*j.lr, all)
 		}
 	}
 	return nil
@@ -89,9 +90,9 @@ func searchID(j job, factor float64) string { return fmt.Sprintf("%s-x%g", j.id(
 
 // calibrated loads what a step of j costs.
 func (s *settings) calibrated(j job) (c calibration, err error) {
-	ok, err := load(s.calibrationPath(j), &c)
+	ok, err := lab.Load(s.calibrationPath(j), &c)
 	if err == nil && !ok {
-		err = fmt.Errorf("%s: found no calibration in %s, expected one from the stage calibrate", j.id(), s.work)
+		err = fmt.Errorf("%s: found no calibration in %s, expected one from the stage calibrate", j.id(), s.Work)
 	}
 	return c, err
 }
@@ -111,7 +112,7 @@ func (s *settings) chosen(j job) (factor float64, all string, err error) {
 	var words []string
 	for _, f := range s.factors {
 		var t training
-		ok, err := load(s.trainingPath("search", searchID(j, f)), &t)
+		ok, err := lab.Load(s.trainingPath("search", searchID(j, f)), &t)
 		if err != nil {
 			return 0, "", err
 		}
@@ -162,11 +163,11 @@ func (s *settings) train(ctx context.Context) error {
 }
 
 func (s *settings) trainOrders(ctx context.Context, orders []order) error {
-	program, err := s.build(ctx)
+	program, err := s.Build(ctx)
 	if err != nil {
 		return err
 	}
-	return s.parallel(ctx, len(orders), func(ctx context.Context, i int) error {
+	return s.Parallel(ctx, len(orders), func(ctx context.Context, i int) error {
 		return s.trainOne(ctx, program, orders[i])
 	})
 }
@@ -175,7 +176,7 @@ func (s *settings) trainOrders(ctx context.Context, orders []order) error {
 func (s *settings) trainOne(ctx context.Context, program string, o order) error {
 	path := s.trainingPath(o.kind, o.id)
 	t := training{}
-	if ok, err := load(path, &t); err != nil {
+	if ok, err := lab.Load(path, &t); err != nil {
 		return err
 	} else if ok {
 		if t.Budget != o.minutes {
@@ -183,7 +184,7 @@ func (s *settings) trainOne(ctx context.Context, program string, o order) error 
 		}
 		return nil
 	}
-	dir := filepath.Join(s.work, "runs", o.kind, o.id)
+	dir := filepath.Join(s.Work, "runs", o.kind, o.id)
 	n := steps(o.minutes, o.cal.Seconds)
 	// A training begun keeps its number of steps: schedules are not stretched.
 	var begun struct {
@@ -191,8 +192,8 @@ func (s *settings) trainOne(ctx context.Context, program string, o order) error 
 		LR      float64
 		Minutes float64
 	}
-	begunPath := filepath.Join(s.work, "runs", o.kind, o.id+".json")
-	if ok, err := load(begunPath, &begun); err != nil {
+	begunPath := filepath.Join(s.Work, "runs", o.kind, o.id+".json")
+	if ok, err := lab.Load(begunPath, &begun); err != nil {
 		return err
 	} else if ok {
 		if begun.LR != o.lr || begun.Minutes != o.minutes {
@@ -202,42 +203,19 @@ func (s *settings) trainOne(ctx context.Context, program string, o order) error 
 		n = begun.Steps
 	} else {
 		begun.Steps, begun.LR, begun.Minutes = n, o.lr, o.minutes
-		if err := save(begunPath, begun); err != nil {
+		if err := lab.Save(begunPath, begun); err != nil {
 			return err
 		}
 	}
-	args := []string{"train", o.job.config, "--quiet", "--run-dir", dir}
-	sets := append(plan(n), "name="+o.id, fmt.Sprint("seed=", o.seed), fmt.Sprintf("schedule.lr=%g", o.lr), "data.train="+s.trainDir, "train.workers=1")
-	for _, v := range sets {
-		args = append(args, "--set", v)
-	}
-	s.say("begin %s %s: %d steps, learning rate %g", o.kind, o.id, n, o.lr)
-	c := command(ctx, program, args...)
-	var stderr bytes.Buffer
-	c.Stderr = &stderr
-	err := c.Run()
-	if c.ProcessState != nil {
-		used := (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Minutes()
-		if err := addCPU(filepath.Join(s.work, "runs", o.kind, o.id+".cpu"), used); err != nil {
-			return err
-		}
-	}
-	if c.ProcessState != nil && c.ProcessState.Success() {
-		err = nil // asked to stop when it had just finished
-	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 75 {
-		return fmt.Errorf("%s: stopped and saved; the same command continues it", o.id)
-	}
+	s.Say("begin %s %s: %d steps, learning rate %g", o.kind, o.id, n, o.lr)
+	used, err := lab.Train(ctx, program, o.job.config, dir, append(plan(n),
+		"name="+o.id, fmt.Sprint("seed=", o.seed), fmt.Sprintf("schedule.lr=%g", o.lr), "data.train="+s.trainDir, "train.workers=1"))
 	if err != nil {
-		return fmt.Errorf("%s: %w: %s", o.id, err, strings.TrimSpace(stderr.String()))
+		return err
 	}
 	t = training{
 		ID: o.id, Task: o.job.comparison.name, Model: o.job.network.name, Seed: o.seed, LR: o.lr, Steps: n, Examples: n * o.cal.Batch,
-		Budget: o.minutes, Params: o.cal.Params, Weights: filepath.Join(dir, "model.safetensors"),
-	}
-	if t.CPU, err = readCPU(filepath.Join(s.work, "runs", o.kind, o.id+".cpu")); err != nil {
-		return err
+		Budget: o.minutes, Params: o.cal.Params, Weights: filepath.Join(dir, "model.safetensors"), CPU: used,
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "validation.csv"))
 	if err != nil {
@@ -246,8 +224,8 @@ func (s *settings) trainOne(ctx context.Context, program string, o order) error 
 	if t.Protocol, t.Curve, err = curve(text, o.cal.Seconds/60); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
-	s.say("done  %s %s: %.1f CPU minutes, validation %s %.2f dB", o.kind, o.id, t.CPU, t.Protocol, t.last())
-	return save(path, t)
+	s.Say("done  %s %s: %.1f CPU minutes, validation %s %.2f dB", o.kind, o.id, t.CPU, t.Protocol, t.last())
+	return lab.Save(path, t)
 }
 
 // curve reads validation.csv, of whose protocols rgb is taken, else the first;
@@ -278,30 +256,4 @@ func curve(text []byte, minutes float64) (protocol string, points []point, err e
 		points = append(points, point{step, float64(step) * minutes, psnr})
 	}
 	return protocol, points, nil
-}
-
-// addCPU notes the CPU minutes of one process of a training.
-func addCPU(path string, minutes float64) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f, "%g\n", minutes)
-	return errors.Join(err, f.Close())
-}
-
-// readCPU adds up what addCPU noted.
-func readCPU(path string) (sum float64, err error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	for _, line := range strings.Fields(string(b)) {
-		v, err := strconv.ParseFloat(line, 64)
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", path, err)
-		}
-		sum += v
-	}
-	return sum, nil
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package lab
 
 import (
 	"os/exec"
@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// cpuTime returns the processor time this process has used, in user and system
+// CPUTime returns the processor time this process has used, in user and system
 // mode, on all its threads.
-func cpuTime() time.Duration {
+func CPUTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0

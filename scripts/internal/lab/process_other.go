@@ -1,6 +1,6 @@
 //go:build !unix
 
-package main
+package lab
 
 import (
 	"os/exec"
@@ -9,9 +9,9 @@ import (
 
 var started = time.Now()
 
-// cpuTime stands in for processor time with time on the clock, where the system
+// CPUTime stands in for processor time with time on the clock, where the system
 // does not tell.
-func cpuTime() time.Duration { return time.Since(started) }
+func CPUTime() time.Duration { return time.Since(started) }
 
 // apart does nothing where there are no groups of processes.
 func apart(*exec.Cmd) {}
