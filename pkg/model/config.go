@@ -207,7 +207,7 @@ func (c Config) Uses(key string) bool {
 	inside, section := false, false
 	for k := range c.set() {
 		if k == key {
-			return a.uses(key)
+			return a.has(key)
 		}
 		if strings.HasPrefix(k, key+".") {
 			section = true
