@@ -1,6 +1,10 @@
 package main
 
-import "github.com/unrollnet/unrollnet/scripts/internal/page"
+import (
+	"strings"
+
+	"github.com/unrollnet/unrollnet/scripts/internal/page"
+)
 
 // colors of the networks, the same on all charts; readable in print and with the
 // common colour blindnesses (Okabe and Ito).
@@ -62,4 +66,17 @@ func trainingChart(r results) []byte {
 		panels = append(panels, p)
 	}
 	return page.Draw(panels)
+}
+
+// longChart draws validation PSNR against the steps of longer trainings.
+func longChart(r results) []byte {
+	p := page.Panel{Title: "Demosaicking: longer trainings", XLabel: "steps of eight patches", YLabel: "validation PSNR, dB", Lines: true, Last: "%.2f dB", Top: 4}
+	for _, l := range r.Long {
+		s := page.Series{Name: l.Name, Color: colorOf(strings.TrimSuffix(l.Name, "-demosaic"), "trained"), Kind: "trained"}
+		for _, q := range l.Curve {
+			s.X, s.Y = append(s.X, float64(q.Step)), append(s.Y, q.PSNR)
+		}
+		p.Series = append(p.Series, s)
+	}
+	return page.Draw([]page.Panel{p})
 }

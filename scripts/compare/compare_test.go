@@ -69,16 +69,16 @@ func TestExperimentsAreAlike(t *testing.T) {
 
 func TestCurve(t *testing.T) {
 	text := "step,images,protocol,psnr,ssim,best\n10,12,cpsnr-b10,31.5,,true\n10,12,rgb,31,0.9,true\n20,12,cpsnr-b10,33.5,,true\n20,12,rgb,33,0.9,true\n"
-	p, got, err := curve([]byte(text), 0.5)
-	if want := []point{{10, 5, 31}, {20, 10, 33}}; err != nil || p != "rgb" || !slices.Equal(got, want) {
+	p, n, got, err := curve([]byte(text), 0.5)
+	if want := []point{{10, 5, 31}, {20, 10, 33}}; err != nil || p != "rgb" || n != 12 || !slices.Equal(got, want) {
 		t.Errorf("found %s %v (%v), expected rgb %v", p, got, err, want)
 	}
-	p, got, err = curve([]byte("step,images,protocol,psnr,ssim,best\n4,1,y,30.25,0.9,true\n"), 1)
+	p, _, got, err = curve([]byte("step,images,protocol,psnr,ssim,best\n4,1,y,30.25,0.9,true\n"), 1)
 	if err != nil || p != "y" || len(got) != 1 || got[0].PSNR != 30.25 {
 		t.Errorf("found %s %v (%v)", p, got, err)
 	}
 	for _, bad := range []string{"", "step,images,protocol,psnr,ssim,best\n", "a,b,c,d\n1,2,y,3\n", "step,images,protocol,psnr,ssim,best\nx,1,y,3,,true\n"} {
-		if _, _, err := curve([]byte(bad), 1); err == nil {
+		if _, _, _, err := curve([]byte(bad), 1); err == nil {
 			t.Errorf("%q gave a curve", bad)
 		}
 	}

@@ -38,6 +38,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/unrollnet/unrollnet/pkg/infer"
 	"github.com/unrollnet/unrollnet/scripts/internal/lab"
 )
 
@@ -55,6 +56,8 @@ type settings struct {
 	calibrate          float64   // CPU seconds for each calibration
 	sets               []string
 	given              []given
+	ensemble           int     // orientations that networks given are measured in as well
+	long               []given // curves of trainings outside the budget: name and run directory
 	tables             []string
 	limit, robustLimit int
 	out                string
@@ -98,7 +101,7 @@ func (s *settings) parse(args []string) ([]string, error) {
 		fmt.Fprintf(s.Stderr, "usage: go run ./scripts/compare [flags] STAGE...\nstages: %s\n", strings.Join(stages, " "))
 		f.PrintDefaults()
 	}
-	var given list
+	var given, long list
 	f.StringVar(&s.Work, "work", filepath.Join("runs", "compare"), "`DIR` of everything that is kept")
 	f.StringVar(&s.Program, "program", "", "`PATH` of the unrollnet to run (default: built once into WORK/bin)")
 	f.StringVar(&s.configs, "configs", filepath.Join("configs", "compare"), "`DIR` of the experiments")
@@ -119,6 +122,8 @@ func (s *settings) parse(args []string) ([]string, error) {
 	f.IntVar(&s.limit, "limit", 0, "measure the first `N` images of each test set only (a trial)")
 	f.IntVar(&s.robustLimit, "robust-limit", 8, "measure robustness on the first `N` images of Kodak; 0 for all")
 	f.Var(&given, "weights", "`NAME=PATH` of a weight file, or of an embedded network, to measure too; repeatable")
+	f.IntVar(&s.ensemble, "ensemble", 0, "measure networks given by -weights in this many orientations too, on mosaics: 2 | 4 | 8")
+	f.Var(&long, "long", "`NAME=DIR` of a run of another length whose validation curve the page shows; repeatable")
 	f.StringVar(&s.out, "out", filepath.Join("docs", "results.md"), "`FILE` of the report; charts and data go beside it")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -168,11 +173,20 @@ func (s *settings) parse(args []string) ([]string, error) {
 		}
 		s.given = append(s.given, g)
 	}
+	for _, v := range long {
+		g, err := parseGiven(v)
+		if err != nil {
+			return nil, fmt.Errorf("-long: found %q, expected NAME=DIR", v)
+		}
+		s.long = append(s.long, g)
+	}
 	switch {
 	case f.NArg() == 0:
 		return nil, fmt.Errorf("found no stage, expected of %s", strings.Join(stages, " | "))
 	case len(s.seeds) == 0 || len(s.factors) == 0:
 		return nil, fmt.Errorf("found no seeds or no rates, expected at least one of each")
+	case s.ensemble != 0 && (s.ensemble == 1 || !slices.Contains(infer.Ensembles, s.ensemble)):
+		return nil, fmt.Errorf("-ensemble: found %d, expected 2, 4 or 8", s.ensemble)
 	case s.Jobs < 1:
 		return nil, fmt.Errorf("-j: found %d, expected 1 or more", s.Jobs)
 	case s.limit < 0 || s.robustLimit < 0:

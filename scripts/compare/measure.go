@@ -94,6 +94,7 @@ type entry struct {
 	label, kind, task, ref string // kind: trained | given | classical; task: demosaic | x2 | fill
 	seed                   uint64
 	params                 int
+	ensemble               int // orientations, where more than one
 }
 
 // key names the entry's results among those of its label.
@@ -161,7 +162,12 @@ func (s *settings) entries() ([]entry, error) {
 			}
 			e.task = "x2"
 		}
-		if slices.Contains(s.tasks, e.task) {
+		if !slices.Contains(s.tasks, e.task) {
+			continue
+		}
+		all = append(all, e)
+		if s.ensemble > 1 && e.task == "demosaic" {
+			e.label, e.ensemble = fmt.Sprintf("%s, %d orientations", e.label, s.ensemble), s.ensemble
 			all = append(all, e)
 		}
 	}
@@ -188,7 +194,7 @@ func (s *settings) measure(ctx context.Context) error {
 			continue
 		}
 		for _, e := range entries {
-			if e.task == c.task && !(c.networksOnly && e.kind == "classical") {
+			if e.task == c.task && !(c.networksOnly && e.kind == "classical") && (e.ensemble == 0 || c.table == "main") {
 				pending = append(pending, work{e, c})
 			}
 		}
@@ -217,6 +223,9 @@ func (s *settings) measureOne(ctx context.Context, program string, e entry, c co
 	limit := s.images(c)
 	if limit > 0 {
 		args = append(args, "--limit", fmt.Sprint(limit))
+	}
+	if e.ensemble > 0 {
+		args = append(args, "--ensemble", fmt.Sprint(e.ensemble))
 	}
 	var old measurement
 	if ok, err := lab.Load(path, &old); err != nil {

@@ -61,7 +61,7 @@ func (s *settings) report(context.Context) error {
 func render(r results, base string) (map[string][]byte, error) {
 	p := parts{r}
 	t := template.New("claims").Funcs(template.FuncMap{
-		"trainings": p.trainings, "searches": p.searches, "quality": p.quality, "robust": p.robust, "curves": p.curves,
+		"trainings": p.trainings, "searches": p.searches, "quality": p.quality, "robust": p.robust, "curves": p.curves, "long": p.long,
 		"versus": p.versus, "verdict": p.verdict, "db": p.db, "params": p.params, "cpu": p.cpu, "mb": p.mb, "ratio": p.ratio,
 		"has": p.has, "drop": p.drop, "steadiest": p.steadiest, "images": p.images, "seeds": p.seeds, "budgets": p.budgets,
 		"chart": func(name string) string { return base + "-" + name + ".svg" }, "main": func() string { return base + ".svg" },
@@ -76,11 +76,15 @@ func render(r results, base string) (map[string][]byte, error) {
 	if err := t.ExecuteTemplate(&b, "page", nil); err != nil {
 		return nil, err
 	}
-	return map[string][]byte{
+	files := map[string][]byte{
 		base + ".md":           page.Tidy(b.Bytes()),
 		base + ".svg":          qualityChart(r),
 		base + "-training.svg": trainingChart(r),
-	}, nil
+	}
+	if len(r.Long) > 0 {
+		files[base+"-long.svg"] = longChart(r)
+	}
+	return files, nil
 }
 
 // parts makes the parts of the report.
@@ -364,6 +368,25 @@ func (p parts) curves(task string) string {
 		return ""
 	}
 	return page.Table(head, rows)
+}
+
+// long is the table of the curves of longer trainings: at most eight validations of
+// each, evenly spread, the last one among them.
+func (p parts) long() string {
+	if len(p.r.Long) == 0 {
+		return ""
+	}
+	var rows [][]string
+	for _, l := range p.r.Long {
+		const most = 8
+		var steps, values []string
+		for i := range min(most, len(l.Curve)) {
+			q := l.Curve[(i+1)*len(l.Curve)/min(most, len(l.Curve))-1]
+			steps, values = append(steps, page.Thousands(q.Step)), append(values, fmt.Sprintf("%.2f", q.PSNR))
+		}
+		rows = append(rows, []string{l.Name, strings.Join(steps, ", "), strings.Join(values, ", ")})
+	}
+	return page.Table([]string{"training", "steps", "validation PSNR, dB"}, rows)
 }
 
 func abs(x float64) float64 { return max(x, -x) }

@@ -16,6 +16,7 @@ type results struct {
 	Trainings    []training             `json:"trainings"`
 	Searches     []training             `json:"searches"`
 	Calibrations map[string]calibration `json:"calibrations"` // by experiment
+	Long         []longRun              `json:"long,omitempty"`
 	Figures      []figure               `json:"figures"`
 }
 
@@ -81,6 +82,9 @@ func (s *settings) collect() (results, error) {
 		all = append(all, m)
 	}
 	r.Figures = figures(all)
+	if r.Long, err = s.longRuns(); err != nil {
+		return r, err
+	}
 	return r, nil
 }
 

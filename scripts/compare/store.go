@@ -48,10 +48,18 @@ type training struct {
 	Protocol string  `json:"protocol"`
 }
 
+// longRun is the validation curve of a training of another length than the budget's.
+type longRun struct {
+	Name     string  `json:"name"`
+	Images   int     `json:"images"`
+	Protocol string  `json:"protocol"`
+	Curve    []point `json:"curve"`
+}
+
 // point of a training curve.
 type point struct {
 	Step    int     `json:"step"`
-	Minutes float64 `json:"cpu_minutes"` // steps at their calibrated cost
+	Minutes float64 `json:"cpu_minutes,omitempty"` // steps at their calibrated cost
 	PSNR    float64 `json:"psnr"`
 }
 

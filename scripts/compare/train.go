@@ -221,22 +221,23 @@ func (s *settings) trainOne(ctx context.Context, program string, o order) error 
 	if err != nil {
 		return err
 	}
-	if t.Protocol, t.Curve, err = curve(text, o.cal.Seconds/60); err != nil {
+	if t.Protocol, _, t.Curve, err = curve(text, o.cal.Seconds/60); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
 	s.Say("done  %s %s: %.1f CPU minutes, validation %s %.2f dB", o.kind, o.id, t.CPU, t.Protocol, t.last())
 	return lab.Save(path, t)
 }
 
-// curve reads validation.csv, of whose protocols rgb is taken, else the first;
-// minutes is the CPU time of a step.
-func curve(text []byte, minutes float64) (protocol string, points []point, err error) {
+// curve reads validation.csv, of whose protocols rgb is taken, else the first; and
+// of runs that changed their number of images the rows with the most. Minutes is the
+// CPU time of a step.
+func curve(text []byte, minutes float64) (protocol string, images int, points []point, err error) {
 	rows, err := csv.NewReader(bytes.NewReader(text)).ReadAll()
 	if err != nil {
-		return "", nil, err
+		return "", 0, nil, err
 	}
-	if len(rows) < 2 || rows[0][0] != "step" || rows[0][2] != "protocol" || rows[0][3] != "psnr" {
-		return "", nil, fmt.Errorf("validation.csv: found no rows of step, images, protocol, psnr")
+	if len(rows) < 2 || rows[0][0] != "step" || rows[0][1] != "images" || rows[0][2] != "protocol" || rows[0][3] != "psnr" {
+		return "", 0, nil, fmt.Errorf("validation.csv: found no rows of step, images, protocol, psnr")
 	}
 	protocol = rows[1][2]
 	for _, r := range rows[1:] {
@@ -249,11 +250,34 @@ func curve(text []byte, minutes float64) (protocol string, points []point, err e
 			continue
 		}
 		step, err1 := strconv.Atoi(r[0])
-		psnr, err2 := strconv.ParseFloat(r[3], 64)
-		if err := errors.Join(err1, err2); err != nil {
-			return "", nil, fmt.Errorf("validation.csv: %w", err)
+		n, err2 := strconv.Atoi(r[1])
+		psnr, err3 := strconv.ParseFloat(r[3], 64)
+		if err := errors.Join(err1, err2, err3); err != nil {
+			return "", 0, nil, fmt.Errorf("validation.csv: %w", err)
 		}
-		points = append(points, point{step, float64(step) * minutes, psnr})
+		if n > images {
+			images, points = n, nil
+		}
+		if n == images {
+			points = append(points, point{step, float64(step) * minutes, psnr})
+		}
 	}
-	return protocol, points, nil
+	return protocol, images, points, nil
+}
+
+// longRuns reads the curves of the runs given by -long.
+func (s *settings) longRuns() ([]longRun, error) {
+	var all []longRun
+	for _, g := range s.long {
+		text, err := os.ReadFile(filepath.Join(g.ref, "validation.csv"))
+		if err != nil {
+			return nil, fmt.Errorf("-long %s: %w", g.label, err)
+		}
+		l := longRun{Name: g.label}
+		if l.Protocol, l.Images, l.Curve, err = curve(text, 0); err != nil {
+			return nil, fmt.Errorf("-long %s: %s: %w", g.label, g.ref, err)
+		}
+		all = append(all, l)
+	}
+	return all, nil
 }
