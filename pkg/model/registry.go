@@ -34,10 +34,12 @@ func (a architecture) has(key string) bool {
 }
 
 var architectures = map[string]architecture{
-	"swin": swinArchitecture,
-	"uglr": uglrArchitecture,
-	"ugpl": ugplArchitecture,
-	"ugtv": ugtvArchitecture,
+	"plat-lm":  platLMArchitecture,
+	"plat-vit": platViTArchitecture,
+	"swin":     swinArchitecture,
+	"uglr":     uglrArchitecture,
+	"ugpl":     ugplArchitecture,
+	"ugtv":     ugtvArchitecture,
 }
 
 // Types names what Config.Type may be: the architectures, sorted by name.

@@ -77,6 +77,13 @@ type function[T kernel.Float] interface {
 	backward(e *Env, in [][]T, out, dout []T, din [][]T)
 }
 
+// examiner is a function whose inputs may be wrong in ways that shapes do not
+// show, such as symbols that no table has.
+type examiner[T kernel.Float] interface {
+	// examine is called before forward, which is not called if there is an error.
+	examine(in [][]T) error
+}
+
 // apply adds f as a node over the inputs.
 func apply[T kernel.Float](e *Env, f function[T], in ...*G.Node) (*G.Node, error) {
 	shapes := make([]tensor.Shape, len(in))
@@ -238,6 +245,11 @@ func (o *forwardOp[T]) Do(vs ...G.Value) (G.Value, error) {
 	var err error
 	if o.args, err = slicesOf(vs, o.args); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.name, err)
+	}
+	if f, ok := o.f.(examiner[T]); ok {
+		if err := f.examine(o.args); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.name, err)
+		}
 	}
 	o.f.forward(o.env, o.args, o.result.data)
 	v := o.result.get()

@@ -36,6 +36,18 @@ func AttentionStep(position *G.Node, window, shift int) Step {
 	return Step{&windowAttention[float32]{window: window, shift: shift}, &windowAttention[float64]{window: window, shift: shift}, []*G.Node{position}}
 }
 
+// SelfAttentionStep is Attention in a branch, never its last step: the backward
+// pass needs the output.
+func SelfAttentionStep(cfg AttentionConfig, p, fidelity *G.Node) Step {
+	s := Step{newSelfAttention[float32](cfg, p != nil, fidelity != nil), newSelfAttention[float64](cfg, p != nil, fidelity != nil), nil}
+	for _, n := range []*G.Node{p, fidelity} {
+		if n != nil {
+			s.params = append(s.params, n)
+		}
+	}
+	return s
+}
+
 // Residual adds x + f_n(... f_2(f_1(x))), the steps f_i being applied one after
 // another, the last with a result of x's shape. One operation, so that the
 // gradient of x needs one buffer and what lies between the steps none that
@@ -94,6 +106,9 @@ func (f *residual[T]) shape(in []tensor.Shape) (tensor.Shape, error) {
 		}
 		p.n, rest = s.TotalSize(), rest[p.params:]
 	}
+	if _, ok := f.steps[len(f.steps)-1].f.(*selfAttention[T]); ok {
+		return nil, errors.New("the last step is attention, expected one whose output is not kept")
+	}
 	return s, sameShape("the branch's result", s, in[0])
 }
 
@@ -135,7 +150,7 @@ func (f *residual[T]) backward(e *Env, in [][]T, out, dout []T, din [][]T) {
 		}
 		args = append(append(args[:0], x), in[end-p.params:end]...)
 		grads = append(append(grads[:0], dx), din[end-p.params:end]...)
-		p.f.backward(e, args, p.out, d, grads) // of the steps there are, none reads its output
+		p.f.backward(e, args, p.out, d, grads) // p.out is nil for the last, which does not read it
 		d, end = dx, end-p.params
 	}
 	kernel.Axpy(1, dout, din[0])
