@@ -224,15 +224,9 @@ type byteSet struct {
 	pix     []byte
 	labels  []int32
 	classes []string
-	index   []int // the examples of the part, nil for all
 }
 
-func (s *byteSet) Len() int {
-	if s.index != nil {
-		return len(s.index)
-	}
-	return len(s.labels)
-}
+func (s *byteSet) Len() int { return len(s.labels) }
 
 func (s *byteSet) Shape() (c, h, w int) { return s.c, s.h, s.w }
 
@@ -241,9 +235,6 @@ func (s *byteSet) Classes() []string { return slices.Clone(s.classes) }
 func (s *byteSet) Example(i int, x []float32) (int, error) {
 	if err := checkExample(i, s.Len(), len(x), s.c, s.h, s.w); err != nil {
 		return 0, err
-	}
-	if s.index != nil {
-		i = s.index[i]
 	}
 	for k, v := range s.pix[i*len(x):][:len(x)] {
 		x[k] = byteValue[v]
@@ -270,8 +261,16 @@ func (s *byteSet) part(dir string, o LabelledOptions) (LabelledImages, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.index = index
-	return s, nil
+	if index == nil {
+		return s, nil
+	}
+	size := s.c * s.h * s.w
+	p := &byteSet{c: s.c, h: s.h, w: s.w, classes: s.classes, pix: make([]byte, 0, len(index)*size), labels: make([]int32, 0, len(index))}
+	for _, i := range index {
+		p.pix = append(p.pix, s.pix[i*size:(i+1)*size]...)
+		p.labels = append(p.labels, s.labels[i])
+	}
+	return p, nil
 }
 
 // addLabels appends labels, one byte each, after a check against the classes.
