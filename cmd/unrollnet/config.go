@@ -79,12 +79,12 @@ func newConfigValidate(a *app) *cobra.Command {
 	return c
 }
 
-func validate(path string, sets []string) (model.Network, error) {
+func validate(path string, sets []string) (model.Model, error) {
 	e, err := config.Load(path, sets)
 	if err != nil {
 		return nil, err
 	}
-	net, err := model.New(e.Model, e.Seed)
+	net, err := model.Build(e.Model, e.Seed)
 	if err != nil {
 		return nil, &config.Error{Where: path, Msg: err.Error()}
 	}

@@ -1,5 +1,7 @@
 package config
 
+import "github.com/unrollnet/unrollnet/pkg/model"
+
 // comments says beside each key of the printed experiment what it means and
 // what values are legal. A test holds it to the keys there are.
 var comments = map[string]string{
@@ -79,6 +81,14 @@ var comments = map[string]string{
 	"data.degradation.shape":         "fill: random (single pixels) | block (squares)",
 	"data.degradation.block":         "fill, shape block: side of the square blocks in pixels; 1 or more",
 	"data.degradation.noise":         "0 to 255: sigma of Gaussian noise on the samples, in 8-bit units",
+	"data.labelled":                  "how images with their classes are kept, and changed as they are drawn",
+	"data.labelled.format":           "auto | mnist | cifar10 | cifar100 | sheets | folders (one for each class)",
+	"data.labelled.shift":            "0 or more: pixels by which images are moved at most, in each direction; what comes in is black",
+	"data.labelled.flip":             "true | false: left-right, half of the images",
+	"data.labelled.erase":            "0 to 1: share of the images of which a rectangle is erased",
+	"data.text":                      "what a symbol is, and how text is split",
+	"data.text.unit":                 "characters | bytes",
+	"data.text.block":                "symbols of a block; holdout counts blocks",
 	"data.patch":                     "8 to 4096 pixels, a multiple of the mosaic period and of features.pack",
 	"data.augment":                   "true | false: flips and quarter turns, before the degradation",
 	"data.cache_mb":                  "0 or more: MiB of decoded pictures kept in memory",
@@ -90,6 +100,7 @@ var comments = map[string]string{
 	"train.workers":         "replicas at work; 0 for one per core",
 	"train.loss":            "l1 | l2 | charbonnier",
 	"train.charbonnier_eps": "more than 0: charbonnier is sqrt(d^2 + eps^2)",
+	"train.label_smoothing": "0 to less than 1: share of a label's probability spread over all classes",
 	"train.ema":             "0 (off) to less than 1: decay of the averaged weights, the ones evaluated and exported",
 	"train.clip":            "0 (off) or more: largest global norm of the gradient",
 	"train.max_bad_steps":   "1 or more: steps with a non-finite loss or gradient before training stops",
@@ -124,4 +135,41 @@ var comments = map[string]string{
 	"checkpoint.every":   "steps between checkpoints; 0 for none but the last",
 	"checkpoint.keep":    "1 or more: newest ones kept",
 	"checkpoint.minutes": "minutes after which one is written even between; 0 for off",
+}
+
+// commentsOf are the comments of keys that mean another thing to some kinds.
+var commentsOf = map[model.Kind]map[string]string{
+	model.Classify: {
+		"seed":              "of the parameters, the order of images and how they are changed; a whole number >= 0",
+		"data":              "labelled images",
+		"data.train":        "folder of images with their classes",
+		"data.val":          `folder for evaluation; "" splits it off train`,
+		"data.holdout":      `the split when val is "": images with index = offset modulo every`,
+		"train.batch":       "1 to 4096: images per step",
+		"train.micro_batch": "divisor of batch: images per graph; decides the bits, workers do not",
+		"train.loss":        "cross_entropy",
+		"eval":              "during training, on the validation images",
+		"eval.images":       "images used, spread evenly over all; 0 for all",
+		"log.samples_every": "steps between saved sheets of validation images; 0 for none",
+	},
+	model.Language: {
+		"seed":              "of the parameters and the order of windows; a whole number >= 0",
+		"data":              "text",
+		"data.train":        "text file",
+		"data.val":          `text file for evaluation; "" splits it off train`,
+		"data.holdout":      `the split when val is "": blocks with index = offset modulo every`,
+		"train.batch":       "1 to 4096: windows of text per step",
+		"train.micro_batch": "divisor of batch: windows per graph; decides the bits, workers do not",
+		"train.loss":        "cross_entropy",
+		"eval":              "during training, on the validation text",
+		"eval.images":       "windows used, spread evenly over all; 0 for all",
+	},
+}
+
+// commentOf returns the comment of a key in experiments of a kind.
+func commentOf(key string, kind model.Kind) string {
+	if c, ok := commentsOf[kind][key]; ok {
+		return c
+	}
+	return comments[key]
 }

@@ -333,7 +333,7 @@ func TestShippedConfigs(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, l := range leaves {
-				if _, ok := d.origin[l.key]; !ok && !l.optional && !optional[l.key] && e.Model.Uses(strings.TrimPrefix(l.key, "model.")) {
+				if _, ok := d.origin[l.key]; !ok && !l.optional && !optional[l.key] && e.Uses(l.key) {
 					t.Errorf("key %s is missing", l.key)
 				}
 			}

@@ -26,15 +26,21 @@ type Experiment struct {
 	Checkpoint Checkpoint   `yaml:"checkpoint" json:"checkpoint"`
 }
 
-// Data says where pictures come from, how they are degraded and cut.
+// Data says where examples come from. Which keys there are depends on the kind
+// of the network.
 type Data struct {
-	Train       string           `yaml:"train" json:"train"`             // folder of pictures, or "synthetic"
-	Val         string           `yaml:"val" json:"val"`                 // folder for evaluation; "" splits it off train
-	Holdout     Holdout          `yaml:"holdout" json:"holdout"`         // the split, when val is ""
-	Degradation data.Degradation `yaml:"degradation" json:"degradation"` // what is taken away from a picture
-	Patch       int              `yaml:"patch" json:"patch"`             // side of training crops, pixels
-	Augment     bool             `yaml:"augment" json:"augment"`         // flips and quarter turns
-	CacheMB     int              `yaml:"cache_mb" json:"cache_mb"`       // decoded pictures kept in memory, MiB
+	Train   string  `yaml:"train" json:"train"`     // folder of pictures, or "synthetic"; of labelled images; text
+	Val     string  `yaml:"val" json:"val"`         // the same for evaluation; "" splits it off train
+	Holdout Holdout `yaml:"holdout" json:"holdout"` // the split, when val is ""
+
+	// Pictures to restore: how they are degraded and cut.
+	Degradation data.Degradation `yaml:"degradation" json:"degradation,omitzero"` // what is taken away from a picture
+	Patch       int              `yaml:"patch" json:"patch,omitzero"`             // side of training crops, pixels
+	Augment     bool             `yaml:"augment" json:"augment"`                  // flips and quarter turns
+	CacheMB     int              `yaml:"cache_mb" json:"cache_mb"`                // decoded pictures kept in memory, MiB
+
+	Labelled data.Labelled `yaml:"labelled" json:"labelled,omitzero"` // images to classify
+	Text     data.Text     `yaml:"text" json:"text,omitzero"`         // text to predict
 }
 
 // Holdout splits validation pictures off the training folder: of the sorted
@@ -52,6 +58,7 @@ type Train struct {
 	Workers        int     `yaml:"workers" json:"workers"`
 	Loss           string  `yaml:"loss" json:"loss"`
 	CharbonnierEps float64 `yaml:"charbonnier_eps" json:"charbonnier_eps"`
+	LabelSmoothing float64 `yaml:"label_smoothing" json:"label_smoothing,omitzero"`
 	EMA            float64 `yaml:"ema" json:"ema"`
 	Clip           float64 `yaml:"clip" json:"clip"`
 	MaxBadSteps    int     `yaml:"max_bad_steps" json:"max_bad_steps"`
@@ -106,8 +113,9 @@ const Generated = data.SyntheticName
 // its schedule is, and people look for it at the optimiser.
 var synonyms = map[string]string{"optim.lr": "schedule.lr"}
 
-// Default returns the experiment that an empty file stands for. Its model is
-// the default preset, not yet resolved.
+// Default returns the experiment that an empty file stands for: one that
+// restores images. Its model is the default preset, not yet resolved. (A file
+// with a network of another kind begins with defaults of its own.)
 func Default() Experiment {
 	return Experiment{
 		Name: "unnamed",

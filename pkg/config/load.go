@@ -61,10 +61,13 @@ func Parse(name string, text []byte, sets []string) (Experiment, error) {
 		return Experiment{}, place(err, d.origin, name)
 	}
 	if e.Model, err = e.Model.Resolved(); err == nil {
-		e.Data.Degradation, err = e.Data.Degradation.Resolved()
+		err = e.settle(d.origin)
 	}
 	if err == nil {
-		if len(e.Eval.Protocols) == 0 {
+		err = e.resolveData()
+	}
+	if err == nil {
+		if len(e.Eval.Protocols) == 0 && e.Uses("eval.protocols") {
 			e.Eval.Protocols = Protocols(e.Data.Degradation.Task)
 		}
 		err = e.validate()
@@ -82,6 +85,9 @@ func zeros(root reflect.Value, origin map[string]string) error {
 		if _, written := origin[l.key]; !written || !strings.HasPrefix(l.key, "model.") || l.key == "model.window" {
 			continue
 		}
+		if l.key == "model.plat.mu" && noFidelity(leafValue(root, "model.plat.fidelity").String()) {
+			continue // its only value
+		}
 		switch v := root.FieldByIndex(l.path); v.Kind() {
 		case reflect.Int, reflect.Float64:
 			if v.IsZero() {
@@ -91,6 +97,9 @@ func zeros(root reflect.Value, origin map[string]string) error {
 	}
 	return nil
 }
+
+// noFidelity says whether model.plat.fidelity, as written, is none.
+func noFidelity(written string) bool { return written == "" || written == "none" }
 
 // override lays variables of the environment and sets over the file. Viper
 // decides which of the two wins; the text it returns is decoded as strictly as

@@ -12,22 +12,30 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Print writes an experiment as commented YAML: every key its model has, with what it means
-// and its legal values beside it. Reading the text again gives the experiment.
+// Print writes an experiment as commented YAML: every key its kind and its model
+// have, with what it means and its legal values beside it. Reading the text again
+// gives the experiment.
 func Print(w io.Writer, e Experiment) error {
-	return write(w, reflect.ValueOf(e), "", 0)
+	return write(w, reflect.ValueOf(e), "", 0, layout{e.Uses, e.Kind()})
 }
 
 // PrintModel writes a resolved model section alone, indented as in an
 // experiment.
 func PrintModel(w io.Writer, c model.Config) error {
-	return write(w, reflect.ValueOf(c), "model", 1)
+	used := func(key string) bool { return c.Uses(strings.TrimPrefix(key, "model.")) }
+	return write(w, reflect.ValueOf(c), "model", 1, layout{used, c.Kind()})
+}
+
+// layout says which keys are printed and whose comments stand beside them.
+type layout struct {
+	used func(key string) bool
+	kind model.Kind
 }
 
 // write lays out a section with its comments in one column.
-func write(w io.Writer, v reflect.Value, key string, depth int) error {
+func write(w io.Writer, v reflect.Value, key string, depth int, how layout) error {
 	var lines []printed
-	if err := lay(&lines, v, key, depth, func(string) bool { return true }); err != nil {
+	if err := lay(&lines, v, key, depth, how); err != nil {
 		return err
 	}
 	width := 0
@@ -52,18 +60,14 @@ func write(w io.Writer, v reflect.Value, key string, depth int) error {
 // printed is one line: a key with its value, and its comment.
 type printed struct{ text, comment string }
 
-// lay appends the lines of the struct v, without the keys that are not used: an
-// architecture has some of those of the model section.
-func lay(lines *[]printed, v reflect.Value, key string, depth int, used func(key string) bool) error {
+// lay appends the lines of the struct v, without the keys that are not used.
+func lay(lines *[]printed, v reflect.Value, key string, depth int, how layout) error {
 	indent := strings.Repeat("  ", depth)
-	if c, ok := v.Interface().(model.Config); ok {
-		used = func(k string) bool { return c.Uses(strings.TrimPrefix(k, key+".")) }
-	}
 	for _, f := range fieldsOf(v.Type()) {
 		full := join(key, f.name)
 		fv := v.Field(f.index)
-		comment := comments[full]
-		if f.omitempty && fv.IsZero() || !used(full) {
+		comment := commentOf(full, how.kind)
+		if f.omitempty && fv.IsZero() || !how.used(full) {
 			continue
 		}
 		if f.typ.Kind() == reflect.Struct {
@@ -71,7 +75,7 @@ func lay(lines *[]printed, v reflect.Value, key string, depth int, used func(key
 				*lines = append(*lines, printed{})
 			}
 			*lines = append(*lines, printed{indent + f.name + ":", comment})
-			if err := lay(lines, fv, full, depth+1, used); err != nil {
+			if err := lay(lines, fv, full, depth+1, how); err != nil {
 				return err
 			}
 			continue

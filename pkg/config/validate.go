@@ -8,11 +8,14 @@ import (
 
 	"github.com/unrollnet/unrollnet/pkg/data"
 	"github.com/unrollnet/unrollnet/pkg/metric"
+	"github.com/unrollnet/unrollnet/pkg/model"
 )
 
 // Legal words of keys that name one.
 var (
-	losses     = []string{"l1", "l2", "charbonnier"}
+	losses = map[model.Kind][]string{
+		model.Restore: {"l1", "l2", "charbonnier"}, model.Classify: {"cross_entropy"}, model.Language: {"cross_entropy"},
+	}
 	optimisers = []string{"adamw", "adam", "sgd"}
 	schedules  = []string{"cosine", "multistep", "constant"}
 )
@@ -44,7 +47,7 @@ func (e Experiment) validate() error {
 		{"checkpoint.every", e.Checkpoint.Every, 0, math.MaxInt32},
 		{"checkpoint.keep", e.Checkpoint.Keep, 1, 10000},
 	} {
-		if k.v < k.min || k.v > k.max {
+		if (k.v < k.min || k.v > k.max) && e.Uses(k.key) {
 			return fmt.Errorf("%s: found %d, expected %s", k.key, k.v, intRange(k.min, k.max))
 		}
 	}
@@ -58,6 +61,7 @@ func (e Experiment) validate() error {
 		legal string
 	}{
 		{"train.charbonnier_eps", e.Train.CharbonnierEps, e.Train.CharbonnierEps > 0, "more than 0"},
+		{"train.label_smoothing", e.Train.LabelSmoothing, in01(e.Train.LabelSmoothing), "0 to less than 1"},
 		{"train.ema", e.Train.EMA, in01(e.Train.EMA), "0 (off) to less than 1"},
 		{"train.clip", e.Train.Clip, e.Train.Clip >= 0, "0 (off) or more"},
 		{"optim.beta1", e.Optim.Beta1, in01(e.Optim.Beta1), "0 to less than 1"},
@@ -71,7 +75,7 @@ func (e Experiment) validate() error {
 		{"schedule.gamma", e.Schedule.Gamma, e.Schedule.Gamma > 0 && e.Schedule.Gamma <= 1, "more than 0, at most 1"},
 		{"checkpoint.minutes", e.Checkpoint.Minutes, e.Checkpoint.Minutes >= 0, "0 (off) or more"},
 	} {
-		if !k.ok {
+		if !k.ok && e.Uses(k.key) {
 			return fmt.Errorf("%s: found %v, expected %s", k.key, k.v, k.legal)
 		}
 	}
@@ -79,7 +83,7 @@ func (e Experiment) validate() error {
 		key, v string
 		legal  []string
 	}{
-		{"train.loss", e.Train.Loss, losses},
+		{"train.loss", e.Train.Loss, losses[e.Kind()]},
 		{"optim.type", e.Optim.Type, optimisers},
 		{"schedule.type", e.Schedule.Type, schedules},
 	} {
@@ -100,8 +104,12 @@ func (e Experiment) validate() error {
 	return e.crossCheck()
 }
 
-// crossCheck holds sections against each other.
+// crossCheck holds sections against each other. What asks for the data itself,
+// such as its classes, is checked where that is opened.
 func (e Experiment) crossCheck() error {
+	if e.Kind() != model.Restore {
+		return nil
+	}
 	if err := e.Data.Degradation.CheckChannels(e.Model.Channels); err != nil {
 		return err
 	}

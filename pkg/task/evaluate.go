@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"sync"
 	"time"
 
 	"github.com/unrollnet/unrollnet/pkg/data"
@@ -97,41 +96,21 @@ func Evaluate(ctx context.Context, restore Restorer, images data.Dataset, d data
 	if err := d.CheckChannels(opt.Channels); err != nil {
 		return Result{}, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	items := make([]Item, n)
-	jobs := make(chan int)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for range min(max(opt.Workers, 1), n) {
-		wg.Go(func() {
-			for i := range jobs {
-				item, err := evaluateOne(restore, images, i, d, protocols, opt)
-				if err != nil {
-					cancel(fmt.Errorf("%s: %w", nameOf(images, i), err))
-					return
-				}
-				items[i] = item
-				if opt.Done != nil {
-					mu.Lock()
-					opt.Done(item)
-					mu.Unlock()
-				}
-			}
-		})
-	}
-feed:
-	for i := range n {
-		select {
-		case jobs <- i:
-		case <-ctx.Done():
-			break feed
+	err = parallel(ctx, n, opt.Workers, func(i int) error {
+		item, err := evaluateOne(restore, images, i, d, protocols, opt)
+		if err != nil {
+			return fmt.Errorf("%s: %w", nameOf(images, i), err)
 		}
-	}
-	close(jobs)
-	wg.Wait()
-	if ctx.Err() != nil {
-		return Result{}, context.Cause(ctx)
+		items[i] = item
+		return nil
+	}, func(i int) {
+		if opt.Done != nil {
+			opt.Done(items[i])
+		}
+	})
+	if err != nil {
+		return Result{}, err
 	}
 	return summarise(d.Task, protocols, items), nil
 }

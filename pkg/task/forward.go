@@ -15,65 +15,85 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// forwardCache keeps the graphs of a network for the image sizes in use, for
+// forwardCache keeps the graphs of a network for the input sizes in use, for
 // validation while a network trains: whole images at once, no tiles. Graphs read
 // the parameters where the network keeps them, so they stay valid as these
 // change.
 type forwardCache struct {
 	mu   sync.Mutex
-	net  model.Network
-	idle map[[2]int][]*forward // by height and width
+	net  model.Model
+	idle map[[2]int][]*forward // by what tells sizes apart
 }
 
-// restorer returns a Restorer of net that may be called concurrently.
-func (f *forwardCache) restorer(net model.Network) Restorer {
+// run computes what a graph of net for a size gives for inputs and stores it in
+// dst; build makes such a graph. It may be called concurrently.
+func (f *forwardCache) run(net model.Model, size [2]int, build func() (*forward, error), dst []float32, inputs ...[]float32) error {
+	m, err := f.take(net, size, build)
+	if err != nil {
+		return err
+	}
+	err = m.run(dst, inputs)
 	f.mu.Lock()
-	if f.net != net {
-		f.net, f.idle = net, map[[2]int][]*forward{}
+	if f.net == net {
+		f.idle[size] = append(f.idle[size], m)
 	}
 	f.mu.Unlock()
-	return func(y, mask []float32, c, h, w int) ([]float32, error) {
-		m, err := f.take(net, c, h, w)
-		if err != nil {
-			return nil, err
-		}
-		out, err := m.run(y, mask)
-		f.mu.Lock()
-		f.idle[[2]int{h, w}] = append(f.idle[[2]int{h, w}], m)
-		f.mu.Unlock()
-		return out, err
-	}
+	return err
 }
 
 // take returns a graph nobody uses, building it if need be; building is
 // serialised because Gorgonia keeps some nodes process-wide.
-func (f *forwardCache) take(net model.Network, c, h, w int) (*forward, error) {
+func (f *forwardCache) take(net model.Model, size [2]int, build func() (*forward, error)) (*forward, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := [2]int{h, w}
-	if l := f.idle[key]; len(l) > 0 {
-		f.idle[key] = l[:len(l)-1]
+	if f.net != net || f.idle == nil {
+		f.net, f.idle = net, map[[2]int][]*forward{}
+	}
+	if l := f.idle[size]; len(l) > 0 {
+		f.idle[size] = l[:len(l)-1]
 		return l[len(l)-1], nil
 	}
-	return newForward(net, c, h, w)
+	return build()
 }
 
-// forward is a compiled graph of a network for one image size.
-type forward struct {
-	vm      G.VM
-	y, mask []float32
-	out     *outOp
-}
-
-func newForward(net model.Network, c, h, w int) (*forward, error) {
-	if c != net.Channels() {
-		return nil, fmt.Errorf("image has %d channels, expected the network's %d", c, net.Channels())
+// restorer returns a Restorer of net that may be called concurrently.
+func (f *forwardCache) restorer(net model.Network) Restorer {
+	return func(y, mask []float32, c, h, w int) ([]float32, error) {
+		if c != net.Channels() {
+			return nil, fmt.Errorf("image has %d channels, expected the network's %d", c, net.Channels())
+		}
+		out := make([]float32, len(y))
+		err := f.run(net, [2]int{h, w}, func() (*forward, error) {
+			return newForward(net, func(b *nn.Builder, in []*G.Node) (*G.Node, error) {
+				return net.Forward(b, in[0], in[1])
+			}, Input{Name: "y", Shape: []int{c, h, w}}.whole(1), Input{Name: "mask", Shape: []int{c, h, w}}.whole(1))
+		}, out, y, mask)
+		return out, err
 	}
+}
+
+// whole is the input of n examples at once.
+func (x Input) whole(n int) Input { return Input{Name: x.Name, Shape: x.Of(n)} }
+
+// forward is a compiled graph of a network for one size of its inputs.
+type forward struct {
+	vm     G.VM
+	inputs [][]float32
+	out    *outOp
+}
+
+// newForward compiles what add makes of inputs of the given shapes.
+func newForward(net model.Model, add func(b *nn.Builder, in []*G.Node) (*G.Node, error), inputs ...Input) (*forward, error) {
 	g := G.NewGraph()
 	b := nn.NewBuilder(g, op.NewInferenceEnv(1), net.Params())
-	f := &forward{y: make([]float32, c*h*w), mask: make([]float32, c*h*w)}
-	y, mask := b.Input("y", f.y, 1, c, h, w), b.Input("mask", f.mask, 1, c, h, w)
-	x, err := net.Forward(b, y, mask)
+	f := &forward{}
+	var in G.Nodes
+	for _, x := range inputs {
+		data := make([]float32, x.Size())
+		f.inputs = append(f.inputs, data)
+		in = append(in, b.Input(x.Name, data, x.Shape...))
+	}
+	x, err := add(b, in)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +102,7 @@ func newForward(net model.Network, c, h, w int) (*forward, error) {
 	if err != nil {
 		return nil, err
 	}
-	prog, regs, err := G.CompileFunction(g, G.Nodes{y, mask}, G.Nodes{end})
+	prog, regs, err := G.CompileFunction(g, in, G.Nodes{end})
 	if err != nil {
 		return nil, err
 	}
@@ -90,15 +110,13 @@ func newForward(net model.Network, c, h, w int) (*forward, error) {
 	return f, nil
 }
 
-func (f *forward) run(y, mask []float32) ([]float32, error) {
-	copy(f.y, y)
-	copy(f.mask, mask)
-	f.out.dst = make([]float32, len(y))
-	defer f.vm.Reset()
-	if err := f.vm.RunAll(); err != nil {
-		return nil, err
+func (f *forward) run(dst []float32, inputs [][]float32) error {
+	for i, x := range inputs {
+		copy(f.inputs[i], x)
 	}
-	return f.out.dst, nil
+	f.out.dst = dst
+	defer f.vm.Reset()
+	return f.vm.RunAll()
 }
 
 // outOp copies a result out of the machine while its buffer is still its own.
@@ -128,10 +146,11 @@ func (o *outOp) Hashcode() uint32 {
 func (o *outOp) Do(vs ...G.Value) (G.Value, error) {
 	t, ok := vs[0].(*tensor.Dense)
 	if !ok {
-		return nil, fmt.Errorf("restored image is %T, expected a dense tensor", vs[0])
+		return nil, fmt.Errorf("result is %T, expected a dense tensor", vs[0])
 	}
-	if n := copy(o.dst, t.Float32s()); n != len(o.dst) {
-		return nil, fmt.Errorf("restored image has %d values, expected %d", n, len(o.dst))
+	if n := len(t.Float32s()); n != len(o.dst) {
+		return nil, fmt.Errorf("result has %d values, expected %d", n, len(o.dst))
 	}
+	copy(o.dst, t.Float32s())
 	return G.NewF32(0), nil
 }

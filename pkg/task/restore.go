@@ -3,6 +3,9 @@ package task
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 
 	"github.com/unrollnet/unrollnet/pkg/data"
 	"github.com/unrollnet/unrollnet/pkg/imageio"
@@ -42,7 +45,7 @@ type Validation struct {
 // Inputs implements Task.
 func (r *Restore) Inputs() []Input {
 	shape := []int{r.Channels, r.Patch, r.Patch}
-	return []Input{{"y", shape}, {"mask", shape}, {"target", shape}}
+	return []Input{{Name: "y", Shape: shape}, {Name: "mask", Shape: shape}, {Name: "target", Shape: shape}}
 }
 
 // Batch implements Task.
@@ -52,7 +55,11 @@ func (r *Restore) Batch(step int, dst [][]float32) error {
 
 // Loss implements Task: the mean over all elements of |d| (l1), d^2 (l2) or
 // sqrt(d^2 + eps^2) (charbonnier), d being restored minus clean.
-func (r *Restore) Loss(b *nn.Builder, net model.Network, in []*G.Node) (*G.Node, error) {
+func (r *Restore) Loss(b *nn.Builder, m model.Model, in []*G.Node) (*G.Node, error) {
+	net, ok := m.(model.Network)
+	if !ok {
+		return nil, wrongKind(m, model.Restore)
+	}
 	out, err := net.Forward(b, in[0], in[1])
 	if err != nil {
 		return nil, err
@@ -68,8 +75,11 @@ func (r *Restore) Loss(b *nn.Builder, net model.Network, in []*G.Node) (*G.Node,
 	return nil, fmt.Errorf("train.loss: found %q, expected l1 | l2 | charbonnier", r.LossName)
 }
 
-// Validate implements Task.
-func (r *Restore) Validate(ctx context.Context, net model.Network) (Result, error) {
+// Columns implements Task.
+func (r *Restore) Columns() []string { return []string{"images", "protocol", "psnr", "ssim"} }
+
+// Measure restores the validation images.
+func (r *Restore) Measure(ctx context.Context, net model.Network) (Result, error) {
 	v := &r.Validation
 	if v.Images == nil || v.Images.Len() == 0 {
 		return Result{}, fmt.Errorf("validation: found no images, expected at least one")
@@ -80,14 +90,40 @@ func (r *Restore) Validate(ctx context.Context, net model.Network) (Result, erro
 	return res, err
 }
 
-// Score implements Task: PSNR by the first protocol.
-func (r *Restore) Score(res Result) (name string, value float64) {
-	p := string(r.Validation.Protocols[0])
-	return "psnr_" + p, float64(res.PSNR[p])
+// Validate implements Task; networks are compared by the PSNR of the first
+// protocol.
+func (r *Restore) Validate(ctx context.Context, m model.Model) (Report, error) {
+	net, ok := m.(model.Network)
+	if !ok {
+		return Report{}, wrongKind(m, model.Restore)
+	}
+	res, err := r.Measure(ctx, net)
+	if err != nil {
+		return Report{}, err
+	}
+	first := string(r.Validation.Protocols[0])
+	rep := Report{Examples: res.Images, Unit: "images", Name: "psnr_" + first, Value: float64(res.PSNR[first]), Digits: 3,
+		Event: map[string]any{"images": res.Images, "psnr": res.PSNR, "ssim": res.SSIM}}
+	for _, p := range slices.Sorted(maps.Keys(res.PSNR)) {
+		ssim := ""
+		if v, ok := res.SSIM[p]; ok {
+			ssim = number(float64(v))
+		}
+		psnr := float64(res.PSNR[p])
+		rep.Rows = append(rep.Rows, Row{"psnr_" + p, psnr, []string{strconv.Itoa(res.Images), p, number(psnr), ssim}})
+	}
+	return rep, nil
 }
 
-// Sample implements Task: samples, restored and original side by side.
-func (r *Restore) Sample(net model.Network, i int) (*imageio.Image, error) {
+// number formats a figure for a table read by machines.
+func number(v float64) string { return strconv.FormatFloat(v, 'g', 8, 64) }
+
+// Sample implements Sampler: samples, restored and original side by side.
+func (r *Restore) Sample(m model.Model, i int) (*imageio.Image, error) {
+	net, ok := m.(model.Network)
+	if !ok {
+		return nil, wrongKind(m, model.Restore)
+	}
 	v := &r.Validation
 	if v.Images == nil || v.Images.Len() == 0 {
 		return nil, fmt.Errorf("samples: found no validation images, expected at least one")

@@ -171,19 +171,26 @@ func TestNetworksOfOneAndThreeChannels(t *testing.T) {
 		}
 		r := &Restore{Degradation: d, Channels: channels, Patch: 16, Sampler: s, LossName: "l1",
 			Validation: Validation{Images: images, Crop: 32, Protocols: []metric.Protocol{"y"}, Workers: 2}}
-		a, err := r.Validate(context.Background(), net)
+		a, err := r.Measure(context.Background(), net)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := r.Validate(context.Background(), net)
+		b, err := r.Measure(context.Background(), net)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if a.PSNR["y"] != b.PSNR["y"] || a.Images != 3 || a.Params != net.Params().Count() {
 			t.Errorf("%d channels: %+v, then %+v", channels, a, b)
 		}
-		if name, v := r.Score(a); name != "psnr_y" || v != float64(a.PSNR["y"]) || !(v > 3 && v < 60) {
-			t.Errorf("%d channels: score %s %v", channels, name, v)
+		rep, err := r.Validate(context.Background(), net)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := rep.Value; rep.Name != "psnr_y" || v != float64(a.PSNR["y"]) || !(v > 3 && v < 60) || rep.Examples != 3 || rep.Lower {
+			t.Errorf("%d channels: report %+v", channels, rep)
+		}
+		if len(rep.Rows) != 1 || len(rep.Rows[0].Fields) != len(r.Columns()) || rep.Rows[0].Fields[1] != "y" {
+			t.Errorf("%d channels: rows %v of columns %v", channels, rep.Rows, r.Columns())
 		}
 		img, err := r.Sample(net, 4)
 		if err != nil {
@@ -194,7 +201,7 @@ func TestNetworksOfOneAndThreeChannels(t *testing.T) {
 		}
 		// Parameters are read where they are: a change shows without a new graph.
 		net.Params().All()[0].Data[0] += 0.5
-		if c, err := r.Validate(context.Background(), net); err != nil || c.PSNR["y"] == a.PSNR["y"] {
+		if c, err := r.Measure(context.Background(), net); err != nil || c.PSNR["y"] == a.PSNR["y"] {
 			t.Errorf("%d channels: PSNR %v after a change of weights (%v)", channels, c.PSNR["y"], err)
 		}
 	}

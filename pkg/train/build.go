@@ -2,7 +2,9 @@ package train
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/unrollnet/unrollnet/pkg/config"
 	"github.com/unrollnet/unrollnet/pkg/data"
@@ -14,50 +16,65 @@ import (
 // validationCrop is the side of validation crops in pixels.
 const validationCrop = 128
 
-// build makes network and task of an experiment.
+// build makes network and task of an experiment. Errors begin with the key at
+// fault, or with the file.
 func build(cfg config.Experiment) (p parts, err error) {
-	if p.net, err = model.New(cfg.Model, cfg.Seed); err != nil {
+	if p.net, err = model.Build(cfg.Model, cfg.Seed); err != nil {
 		return p, err
 	}
-	if p.average, err = model.New(cfg.Model, cfg.Seed); err != nil {
+	if p.average, err = model.Build(cfg.Model, cfg.Seed); err != nil {
 		return p, err
 	}
+	var seen any
+	switch net := p.net.(type) {
+	case model.Network:
+		p.task, seen, err = buildRestore(cfg, net)
+	case model.Classifier:
+		p.task, seen, err = buildClassify(cfg, net)
+	case model.LanguageModel:
+		p.task, seen, err = buildLanguage(cfg, net)
+	default:
+		err = fmt.Errorf("model.type: found %s, expected a network that can be trained", cfg.Model.Type)
+	}
+	if err != nil {
+		return p, err
+	}
+	text, err := json.Marshal(seen)
+	p.seen = string(text)
+	return p, err
+}
+
+func buildRestore(cfg config.Experiment, net model.Network) (task.Task, any, error) {
 	deg, err := cfg.Data.Degradation.Resolved()
 	if err != nil {
-		return p, err
+		return nil, nil, err
 	}
-	seen, err := json.Marshal(deg)
-	if err != nil {
-		return p, err
-	}
-	p.seen = string(seen)
 	train, val, err := datasets(cfg)
 	if err != nil {
-		return p, err
+		return nil, nil, err
 	}
 	sampler, err := data.NewSampler(train, data.SamplerConfig{
-		Seed: cfg.Seed, Batch: cfg.Train.Batch, Channels: p.net.Channels(), Patch: cfg.Data.Patch,
-		Align: p.net.Align(), Augment: cfg.Data.Augment, Degradation: deg,
+		Seed: cfg.Seed, Batch: cfg.Train.Batch, Channels: net.Channels(), Patch: cfg.Data.Patch,
+		Align: net.Align(), Augment: cfg.Data.Augment, Degradation: deg,
 	})
 	if err != nil {
-		return p, err
+		return nil, nil, err
 	}
 	var protocols []metric.Protocol
 	for _, name := range cfg.Eval.Protocols {
 		protocols = append(protocols, metric.Protocol(name))
 	}
 	if len(protocols) == 0 {
-		protocols = task.DefaultProtocols(deg, p.net.Channels())
+		protocols = task.DefaultProtocols(deg, net.Channels())
 	}
-	p.task = &task.Restore{
-		Degradation: deg, Channels: p.net.Channels(), Patch: cfg.Data.Patch, Sampler: sampler,
+	return &task.Restore{
+		Degradation: deg, Channels: net.Channels(), Patch: cfg.Data.Patch, Sampler: sampler,
 		LossName: cfg.Train.Loss, Epsilon: cfg.Train.CharbonnierEps,
 		Validation: task.Validation{
 			Images: val, Crop: validationCrop, Limit: cfg.Eval.Images, Protocols: protocols,
 			Workers: workers(cfg.Train.Workers), Seed: cfg.Seed,
 		},
-	}
-	return p, nil
+	}, deg, nil
 }
 
 // datasets opens the training and the validation images: another folder, or
@@ -87,4 +104,128 @@ func datasets(cfg config.Experiment) (train, val data.Dataset, err error) {
 		val, err = open(d.Train, data.PartVal)
 	}
 	return train, val, err
+}
+
+func buildClassify(cfg config.Experiment, net model.Classifier) (task.Task, any, error) {
+	d := cfg.Data
+	if d.Train == "" {
+		return nil, nil, fmt.Errorf("data.train: found nothing, expected a folder of labelled images")
+	}
+	c, h, w := net.Input()
+	train, val := data.PartTrain, data.PartVal
+	valKey, valDir := "data.train", d.Train
+	if d.Val != "" {
+		train, val, valKey, valDir = data.PartAll, data.PartAll, "data.val", d.Val
+	}
+	images, err := OpenLabelled("data.train", d.Train, train, cfg, net)
+	if err != nil {
+		return nil, nil, err
+	}
+	held, err := OpenLabelled(valKey, valDir, val, cfg, net)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := SameClasses(valKey, valDir, held.Classes(), images.Classes()); err != nil {
+		return nil, nil, err
+	}
+	sampler, err := data.NewLabelledSampler(images, data.LabelledSamplerConfig{Seed: cfg.Seed, Batch: cfg.Train.Batch, Labelled: d.Labelled})
+	if err != nil {
+		return nil, nil, err
+	}
+	return &task.Classify{
+		Channels: c, Height: h, Width: w, Sampler: sampler, Smoothing: cfg.Train.LabelSmoothing,
+		Images: held, Limit: cfg.Eval.Images, Workers: workers(cfg.Train.Workers),
+	}, data.Trained{Task: data.Classify, Classes: images.Classes()}, nil
+}
+
+// OpenLabelled opens a part of the labelled images that the key of an experiment
+// names, for a classifier whose shape and number of classes they must have.
+// (Folders of images are brought to its shape.)
+func OpenLabelled(key, dir, part string, cfg config.Experiment, net model.Classifier) (data.LabelledImages, error) {
+	c, h, w := net.Input()
+	opt := data.LabelledOptions{Format: cfg.Data.Labelled.Format, Part: part, Every: cfg.Data.Holdout.Every, Offset: cfg.Data.Holdout.Offset,
+		Channels: c, Height: h, Width: w}
+	images, err := data.OpenLabelled(dir, opt)
+	if err != nil {
+		// Is it the shape? Then the remedy is in the model section.
+		opt.Channels, opt.Height, opt.Width = 0, 0, 0
+		if any, err := data.OpenLabelled(dir, opt); err == nil {
+			if ac, ah, aw := any.Shape(); ah != h || aw != w {
+				return nil, fmt.Errorf("model.plat.image: found %v, expected [%d, %d], the size of the images of %s", cfg.Model.Plat.Image, ah, aw, dir)
+			} else if ac != c {
+				return nil, fmt.Errorf("model.channels: found %d, expected %d, those of the images of %s", c, ac, dir)
+			}
+		}
+		return nil, openError(key, err)
+	}
+	if n := len(images.Classes()); n != net.Classes() {
+		return nil, fmt.Errorf("model.plat.classes: found %d, expected %d, the classes of %s", net.Classes(), n, dir)
+	}
+	return images, nil
+}
+
+// SameClasses checks that images of dir, named by a key, are of the classes that
+// a network knows, in their order.
+func SameClasses(key, dir string, found, expected []string) error {
+	for i := range min(len(found), len(expected)) {
+		if found[i] != expected[i] {
+			return fmt.Errorf("%s: found class %d of %s to be %q, expected %q, that of the network", key, i, dir, found[i], expected[i])
+		}
+	}
+	if len(found) != len(expected) {
+		return fmt.Errorf("%s: found %d classes in %s, expected %d, those of the network", key, len(found), dir, len(expected))
+	}
+	return nil
+}
+
+// openError puts the key before the error of a path that does not exist.
+func openError(key string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return err
+}
+
+func buildLanguage(cfg config.Experiment, net model.LanguageModel) (task.Task, any, error) {
+	d := cfg.Data
+	if d.Train == "" {
+		return nil, nil, fmt.Errorf("data.train: found nothing, expected a text file")
+	}
+	holdout := d.Holdout
+	if d.Val != "" {
+		holdout = config.Holdout{}
+	}
+	corpus, err := data.OpenText(d.Train, d.Text, holdout.Every, holdout.Offset)
+	if err != nil {
+		return nil, nil, openError("data.train", err)
+	}
+	vocabulary := corpus.Vocabulary()
+	if n := vocabulary.Len(); n != net.Symbols() {
+		return nil, nil, fmt.Errorf("model.plat.symbols: found %d, expected %d, the %s of %s", net.Symbols(), n, vocabulary.Unit, d.Train)
+	}
+	key, path := "data.train", d.Train
+	var held *data.Sequences
+	if d.Val == "" {
+		held, err = corpus.Part(data.PartVal)
+	} else {
+		key, path = "data.val", d.Val
+		var c *data.Corpus
+		if c, err = data.OpenTextAs(d.Val, d.Text, 0, 0, vocabulary); err == nil {
+			held, err = c.Part(data.PartAll)
+		}
+	}
+	if err != nil {
+		return nil, nil, openError(key, err)
+	}
+	if held.Windows(net.Context()) == 0 {
+		return nil, nil, fmt.Errorf("model.plat.context: found %d, expected fewer than the %s of the validation text of %s in one piece", net.Context(), vocabulary.Unit, path)
+	}
+	sampler, err := data.NewTextSampler(corpus, cfg.Seed, cfg.Train.Batch, net.Context())
+	if err != nil {
+		return nil, nil, err
+	}
+	return &task.Language{
+		Context: net.Context(), Sampler: sampler, Smoothing: cfg.Train.LabelSmoothing,
+		Text: held, Limit: cfg.Eval.Images, Workers: workers(cfg.Train.Workers),
+	}, data.Trained{Task: data.Language, Vocabulary: &vocabulary}, nil
 }

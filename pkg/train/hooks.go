@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,10 +29,7 @@ type interval struct {
 	Seconds  float64 `json:"seconds"`
 }
 
-const (
-	metricsHeader    = "step,loss,lr,grad_norm,skipped,examples_per_s,seconds\n"
-	validationHeader = "step,images,protocol,psnr,ssim,best\n"
-)
+const metricsHeader = "step,loss,lr,grad_norm,skipped,examples_per_s,seconds\n"
 
 // attach opens the logs at the present step and sets the hooks, in the order in
 // which they are called.
@@ -48,7 +45,8 @@ func (r *runner) attach() error {
 	if err != nil {
 		return err
 	}
-	validation, err := open("validation.csv", validationHeader, csvStep)
+	header := "step," + strings.Join(r.task.Columns(), ",") + ",best\n"
+	validation, err := open("validation.csv", header, csvStep)
 	if err != nil {
 		return err
 	}
@@ -64,10 +62,14 @@ func (r *runner) attach() error {
 	show := r.progress()
 	r.hooks = []Hook{r.logHook(metrics, events, tb, show), r.validateHook(validation, events, tb, show)}
 	if r.cfg.Log.SamplesEvery > 0 {
+		show, ok := r.task.(task.Sampler)
+		if !ok {
+			return fmt.Errorf("log.samples_every: found %d, expected 0: there is nothing to draw", r.cfg.Log.SamplesEvery)
+		}
 		if err := r.opt.FS.MkdirAll(filepath.Join(r.opt.RunDir, "samples"), 0o755); err != nil {
 			return err
 		}
-		r.hooks = append(r.hooks, r.sampleHook())
+		r.hooks = append(r.hooks, r.sampleHook(show))
 	}
 	r.hooks = append(r.hooks, r.opt.Hooks...)
 	r.hooks = append(r.hooks, r.saveHook)
@@ -174,55 +176,45 @@ func (r *runner) validateHook(validation, events *rows, tb *board, show *display
 		}
 		// A stop request waits for the validation that is due: the row belongs to
 		// this step, and a resumed run starts at the next.
-		res, err := r.task.Validate(context.Background(), r.average)
+		rep, err := r.task.Validate(context.Background(), r.average)
 		if err != nil {
 			return fmt.Errorf("validation at step %d: %w", ev.Step, err)
 		}
-		name, score := r.task.Score(res)
-		isBest := r.state.Best == nil || score > r.state.Best.Value
+		isBest := r.state.Best == nil || rep.Better(r.state.Best.Value)
 		if isBest {
-			r.state.Best = &best{Name: name, Value: score, Step: ev.Step}
+			r.state.Best = &best{Name: rep.Name, Value: rep.Value, Step: ev.Step}
 			if err := r.export("best.safetensors"); err != nil {
 				return err
 			}
 		}
-		protocols := make([]string, 0, len(res.PSNR))
-		for p := range res.PSNR {
-			protocols = append(protocols, p)
-		}
-		slices.Sort(protocols)
-		for _, p := range protocols {
-			ssim := ""
-			if v, ok := res.SSIM[p]; ok {
-				ssim = number(float64(v))
-			}
-			err := validation.write(fmt.Sprintf("%d,%d,%s,%s,%s,%t", ev.Step, res.Images, p, number(float64(res.PSNR[p])), ssim, isBest))
-			if err != nil {
+		for _, row := range rep.Rows {
+			if err := validation.write(fmt.Sprintf("%d,%s,%t", ev.Step, strings.Join(row.Fields, ","), isBest)); err != nil {
 				return err
 			}
-			if err := tb.scalars(ev.Step, []string{"validation/psnr_" + p}, []float64{float64(res.PSNR[p])}); err != nil {
+			if err := tb.scalars(ev.Step, []string{"validation/" + row.Name}, []float64{row.Value}); err != nil {
 				return err
 			}
 		}
-		err = events.event(map[string]any{"event": "validation", "step": ev.Step, "images": res.Images,
-			"psnr": res.PSNR, "ssim": res.SSIM, "score": task.Score(score), "best": isBest})
-		if err != nil {
+		line := map[string]any{"event": "validation", "step": ev.Step, "score": task.Score(rep.Value), "best": isBest}
+		maps.Copy(line, rep.Event)
+		if err := events.event(line); err != nil {
 			return err
 		}
-		show.linef("step %d/%d  validation  %s %.3f on %d images, best %.3f at step %d", ev.Step, ev.Steps, name, score, res.Images, r.state.Best.Value, r.state.Best.Step)
+		show.linef("step %d/%d  validation  %s %.*f on %d %s, best %.*f at step %d", ev.Step, ev.Steps, rep.Name, rep.Digits, rep.Value,
+			rep.Examples, rep.Unit, rep.Digits, r.state.Best.Value, r.state.Best.Step)
 		return nil
 	}
 }
 
 // sampleHook saves pictures of the first validation examples.
-func (r *runner) sampleHook() Hook {
+func (r *runner) sampleHook(show task.Sampler) Hook {
 	const pictures = 4
 	return func(ev Event) error {
 		if !due(ev, r.cfg.Log.SamplesEvery) {
 			return nil
 		}
 		for i := range pictures {
-			img, err := r.task.Sample(r.average, i)
+			img, err := show.Sample(r.average, i)
 			if err != nil {
 				return fmt.Errorf("sample at step %d: %w", ev.Step, err)
 			}

@@ -28,7 +28,7 @@ type pool struct {
 // newPool divides workers threads over replicas and, where there are fewer
 // micro-batches than threads, over the kernels inside them. batch must be a
 // multiple of micro.
-func newPool(net model.Network, t task.Task, batch, micro, workers int) (*pool, error) {
+func newPool(net model.Model, t task.Task, batch, micro, workers int) (*pool, error) {
 	if micro < 1 || batch < micro || batch%micro != 0 {
 		return nil, fmt.Errorf("train.batch: found %d, expected a multiple of train.micro_batch (%d)", batch, micro)
 	}

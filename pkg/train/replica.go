@@ -31,7 +31,7 @@ type replica struct {
 // loss and gradients need is compiled, so that gradients nobody asked for cost
 // nothing. Replicas must be built one after the other: Gorgonia keeps some
 // nodes process-wide.
-func newReplica(net model.Network, t task.Task, micro, workers int) (*replica, error) {
+func newReplica(net model.Model, t task.Task, micro, workers int) (*replica, error) {
 	// The tape merges nodes whose 32-bit hashes agree. Operations number
 	// themselves, so another try draws other hashes.
 	var err error
@@ -48,7 +48,7 @@ func newReplica(net model.Network, t task.Task, micro, workers int) (*replica, e
 	return nil, err
 }
 
-func buildReplica(net model.Network, t task.Task, micro, workers int) (*replica, error) {
+func buildReplica(net model.Model, t task.Task, micro, workers int) (*replica, error) {
 	g := G.NewGraph()
 	b := nn.NewBuilder(g, op.NewEnv(workers), net.Params())
 	r := &replica{env: b.Env}
@@ -56,7 +56,7 @@ func buildReplica(net model.Network, t task.Task, micro, workers int) (*replica,
 	for _, x := range t.Inputs() {
 		data := make([]float32, micro*x.Size())
 		r.inputs = append(r.inputs, data)
-		in = append(in, b.Input(x.Name, data, append([]int{micro}, x.Shape...)...))
+		in = append(in, b.Input(x.Name, data, x.Of(micro)...))
 	}
 	loss, err := t.Loss(b, net, in)
 	if err != nil {

@@ -21,10 +21,10 @@ import (
 
 // parts are the pieces of a run that come from outside the loop.
 type parts struct {
-	net     model.Network // what is trained
-	average model.Network // same architecture; holds the averaged weights
+	net     model.Model // what is trained
+	average model.Model // same architecture; holds the averaged weights
 	task    task.Task
-	seen    string // unrollnet.task: how training examples were made, as JSON
+	seen    string // unrollnet.task, as JSON: how training examples were made, or what outputs mean
 }
 
 // state is what a run remembers beside its tensors.
@@ -265,7 +265,7 @@ func (r *runner) restore(s *checkpoint.Snapshot) error {
 }
 
 // arrays returns the tensors of f in the order of net's parameters.
-func arrays(f *checkpoint.File, net model.Network) ([][]float32, error) {
+func arrays(f *checkpoint.File, net model.Model) ([][]float32, error) {
 	all := net.Params().All()
 	if len(f.Tensors) != len(all) {
 		return nil, fmt.Errorf("%s: found %d tensors, expected %d", f.Name, len(f.Tensors), len(all))
