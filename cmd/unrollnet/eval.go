@@ -19,6 +19,7 @@ import (
 	"github.com/unrollnet/unrollnet/pkg/data"
 	"github.com/unrollnet/unrollnet/pkg/infer"
 	"github.com/unrollnet/unrollnet/pkg/metric"
+	"github.com/unrollnet/unrollnet/pkg/model"
 	"github.com/unrollnet/unrollnet/pkg/task"
 )
 
@@ -32,6 +33,7 @@ type degradeFlags struct {
 	shape   string
 	noise   float64
 	seed    uint64
+	more    []string // values of --task beyond those of restoration
 }
 
 func (d *degradeFlags) register(c *cobra.Command) {
@@ -43,7 +45,7 @@ func (d *degradeFlags) register(c *cobra.Command) {
 	f.StringVar(&d.shape, "missing-shape", "", "fill: random (single pixels) | block (squares)")
 	f.Float64Var(&d.noise, "noise", 0, "sigma of Gaussian noise put on the samples, in 8-bit units")
 	f.Uint64Var(&d.seed, "seed", 1, "of the missing pixels and the noise")
-	complete(c, "task", func() []string { return infer.Tasks })
+	complete(c, "task", func() []string { return slices.Concat(infer.Tasks, d.more) })
 	complete(c, "pattern", data.Patterns)
 	complete(c, "scale", func() []string { return []string{"2", "3", "4"} })
 	complete(c, "missing-shape", func() []string { return []string{"random", "block"} })
@@ -68,7 +70,7 @@ const defaultMissing = 0.8
 // check looks at the words among the flags.
 func (d *degradeFlags) check() error {
 	if d.task != "" {
-		if err := word("task", d.task, infer.Tasks); err != nil {
+		if err := word("task", d.task, slices.Concat(infer.Tasks, d.more)); err != nil {
 			return err
 		}
 	}
@@ -120,10 +122,12 @@ func newEval(a *app) *cobra.Command {
 		ensemble  int
 		perImage  bool
 		asJSON    bool
+		part      string
+		occlude   float64
 	)
 	c := &cobra.Command{
 		Use:   "eval [CONFIG]",
-		Short: "Measure networks and classical methods on a folder of images",
+		Short: "Measure networks and classical methods on images or text",
 		Long: `Degrade complete images, restore them with one model or several, and compare with
 the originals: one table, or with --json one object per model. Models are embedded
 networks by name, weight files by path, and the classical methods (see models list).
@@ -142,16 +146,35 @@ millions of pixels restored, known only with one image at a time (--jobs 1).
 How far a network carries beyond its training: --noise, --missing and --pattern take
 any value; another scale than the network's is refused unless --beyond is given; and a
 mosaic whose pattern the network was not trained on is mirrored to begin as one it
-was, unless --raw-phase is given.`,
+was, unless --raw-phase is given.
+
+Classifiers (--task classify, or an experiment of one) are measured on labelled
+images: top-1 and top-5, the mean of -log p(class), and which class is taken for
+which. --noise and --occlude say what is done to the images before. Language models
+(--task language) are measured on a text: the mean of -log p(next symbol) in nats
+and bits, and perplexity. --part says which part of the data is taken: with an
+experiment its validation part unless told otherwise, with --data the test part of
+images and all of a text.`,
 		Example: "  unrollnet eval --task demosaic --model uglr-demosaic,malvar,menon --data data/kodak\n" +
-			"  unrollnet eval configs/uglr-demosaic.yaml --weights runs/uglr-demosaic/model.safetensors",
+			"  unrollnet eval configs/uglr-demosaic.yaml --weights runs/uglr-demosaic/model.safetensors\n" +
+			"  unrollnet eval --task classify --model runs/mnist-vit/model.safetensors --data data/mnist --part test --noise 50",
 		Args: argCount(0, 1, "at most one experiment file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := flags.check(); err != nil {
+			names := slices.Concat(models, weights)
+			kind, err := evalKind(args, sets, flags.task, names)
+			if err != nil {
 				return err
 			}
+			if err := checkKindFlags(cmd, kind); err != nil {
+				return err
+			}
+			if kind == model.Restore {
+				if err := flags.check(); err != nil {
+					return err
+				}
+			}
 			e := evaluation{
-				models: slices.Concat(models, weights), dir: dir, channels: channels, tile: tile,
+				models: names, dir: dir, channels: channels, tile: tile,
 				beyond: beyond, rawPhase: rawPhase, ensemble: ensemble, perImage: perImage, asJSON: asJSON,
 				opt: task.Options{Seed: flags.seed, Limit: limit, Workers: jobs, Now: a.now, CPU: cpuTime},
 			}
@@ -177,7 +200,14 @@ was, unless --raw-phase is given.`,
 			if jobs == 0 {
 				e.opt.Workers = runtime.NumCPU()
 			}
-			var err error
+			if kind != model.Restore {
+				k := kindEvaluation{kind: kind, models: names, sets: sets, data: dir, part: part, asJSON: asJSON,
+					opt: task.ClassifyOptions{Limit: limit, Workers: e.opt.Workers, Noise: flags.noise, Occlude: occlude, Seed: flags.seed}}
+				if len(args) == 1 {
+					k.path = args[0]
+				}
+				return k.run(cmd.Context(), a)
+			}
 			if len(args) == 1 {
 				err = e.fromConfig(cmd, args[0], sets, &flags, &protocols)
 			} else {
@@ -202,13 +232,19 @@ was, unless --raw-phase is given.`,
 		},
 	}
 	f := c.Flags()
+	flags.more = kindTasks
 	flags.register(c)
 	f.StringSliceVar(&models, "model", nil, "`NAME[,NAME...]` of networks or methods, or paths of weight files")
 	f.StringSliceVar(&weights, "weights", nil, "weight `FILE[,FILE...]`: the same as --model")
-	f.StringVar(&dir, "data", "", "`DIR` of complete images to measure on")
+	f.Lookup("task").Usage = "demosaic | scale | fill | classify | language"
+	f.Lookup("noise").Usage = "sigma of Gaussian noise put on the samples or images, in 8-bit units"
+	f.Lookup("seed").Usage = "of the missing pixels, the noise and the places of --occlude"
+	f.StringVar(&dir, "data", "", "`PATH` of what to measure on: a folder of complete images, of labelled images, or a text file")
+	f.StringVar(&part, "part", "", "classify, language: train | val | test | all")
+	f.Float64Var(&occlude, "occlude", 0, "classify: share of each image's area under a mid-gray square")
 	f.StringSliceVar(&protocols, "protocol", nil, "rgb | cpsnr-b10 | y (default: those of the task)")
 	f.IntVar(&channels, "channels", 0, "3: colour | 1: luma (default: 1 for scaling, else 3)")
-	f.IntVar(&limit, "limit", 0, "measure the first `N` images only")
+	f.IntVar(&limit, "limit", 0, "measure `N` images only: the first, or spread evenly where they are labelled; windows of a text")
 	f.IntVarP(&jobs, "jobs", "j", 0, "images at a time (default one per core)")
 	f.IntVar(&tile, "tile", 0, "side of tiles in pixels (default chosen)")
 	f.BoolVar(&beyond, "beyond", false, "measure networks on scales they were not trained for")
@@ -219,6 +255,7 @@ was, unless --raw-phase is given.`,
 	setFlag(c, &sets)
 	complete(c, "model", func() []string { return infer.Names("") })
 	complete(c, "protocol", metric.ProtocolNames)
+	complete(c, "part", func() []string { return evalParts })
 	return c
 }
 

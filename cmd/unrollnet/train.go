@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/unrollnet/unrollnet/pkg/config"
+	"github.com/unrollnet/unrollnet/pkg/model"
 	"github.com/unrollnet/unrollnet/pkg/train"
 )
 
@@ -61,11 +63,11 @@ never stopped.`,
 			opt.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
 
 			if init != "" {
-				n, err := openNetwork(init)
+				m, err := openModel(init, cfg.Kind())
 				if err != nil {
 					return err
 				}
-				opt.Init = n.Model().Params()
+				opt.Init = m.Params()
 			}
 
 			// The first signal asks for a stop; nothing else ends the context,
@@ -95,7 +97,12 @@ never stopped.`,
 				case <-done:
 				}
 			}()
-			return configError(args[0], train.Run(context.WithoutCancel(cmd.Context()), cfg, opt))
+			err = configError(args[0], train.Run(context.WithoutCancel(cmd.Context()), cfg, opt))
+			var data *train.DataError
+			if errors.As(err, &data) {
+				return &rejected{err}
+			}
+			return err
 		},
 	}
 	f := c.Flags()
@@ -108,6 +115,19 @@ never stopped.`,
 	f.BoolVar(&opt.Overfit, "overfit", false, "train on the first batch again and again: a network that works learns it")
 	f.BoolVarP(&quiet, "quiet", "q", false, "say only what went wrong")
 	return c
+}
+
+// openModel opens an embedded network or a weight file of a kind.
+func openModel(name string, kind model.Kind) (model.Model, error) {
+	if kind != model.Restore {
+		m, _, err := openKind(name, kind)
+		return m, err
+	}
+	n, err := openNetwork(name)
+	if err != nil {
+		return nil, err
+	}
+	return n.Model(), nil
 }
 
 // configError makes an error that begins with a key of the experiment, found

@@ -163,6 +163,7 @@ var commentsOf = map[model.Kind]map[string]string{
 		"train.loss":        "cross_entropy",
 		"eval":              "during training, on the validation text",
 		"eval.images":       "windows used, spread evenly over all; 0 for all",
+		"log.samples_every": "0: there are no pictures to save",
 	},
 }
 

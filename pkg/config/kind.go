@@ -20,7 +20,6 @@ var keysOf = map[string][]model.Kind{
 	"train.charbonnier_eps": {model.Restore},
 	"train.label_smoothing": {model.Classify, model.Language},
 	"eval.protocols":        {model.Restore},
-	"log.samples_every":     {model.Restore, model.Classify},
 }
 
 // does says what networks of a kind do.

@@ -107,7 +107,13 @@ func (e Experiment) validate() error {
 // crossCheck holds sections against each other. What asks for the data itself,
 // such as its classes, is checked where that is opened.
 func (e Experiment) crossCheck() error {
-	if e.Kind() != model.Restore {
+	switch e.Kind() {
+	case model.Language:
+		if e.Log.SamplesEvery != 0 {
+			return fmt.Errorf("log.samples_every: found %d, expected 0: of a language model there is nothing to draw", e.Log.SamplesEvery)
+		}
+		return nil
+	case model.Classify:
 		return nil
 	}
 	if err := e.Data.Degradation.CheckChannels(e.Model.Channels); err != nil {

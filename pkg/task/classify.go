@@ -155,6 +155,7 @@ type Classification struct {
 	Confusion [][]int `json:"confusion"`
 	Noise     float64 `json:"noise,omitempty"`
 	Occlude   float64 `json:"occlude,omitempty"`
+	Seconds   float64 `json:"seconds"` // on the clock
 }
 
 // ClassifyOptions says how EvaluateClassifier measures. The zero value measures
@@ -169,7 +170,8 @@ type ClassifyOptions struct {
 }
 
 // EvaluateClassifier measures net on images. The result does not depend on
-// opt.Workers. Model, Data and Part are left to the caller.
+// opt.Workers. Model, Data, Part and Seconds are left
+// to the caller.
 func EvaluateClassifier(ctx context.Context, net model.Classifier, images data.LabelledImages, opt ClassifyOptions) (Classification, error) {
 	return evaluateClassifier(ctx, &forwardCache{}, net, images, opt)
 }

@@ -80,10 +80,11 @@ type Prediction struct {
 	Params  int    `json:"params"`
 	// Nats is the mean of -log p(next symbol), Bits the same to base 2, Perplexity
 	// exp(Nats): as hard as to guess among so many symbols.
-	Nats       Score  `json:"nats"`
-	Bits       Score  `json:"bits"`
-	Perplexity Score  `json:"perplexity"`
-	Unit       string `json:"unit"` // of text that is a symbol: characters | bytes
+	Nats       Score   `json:"nats"`
+	Bits       Score   `json:"bits"`
+	Perplexity Score   `json:"perplexity"`
+	Unit       string  `json:"unit"`    // of text that is a symbol: characters | bytes
+	Seconds    float64 `json:"seconds"` // on the clock
 }
 
 // LanguageOptions says how EvaluateLanguage measures.
@@ -96,8 +97,8 @@ type LanguageOptions struct {
 
 // EvaluateLanguage measures net on windows of a text that do not overlap, the
 // first symbol of each being predicted from nothing before it but itself. The
-// result does not depend on opt.Workers. Model, Data, Part and Unit are left to
-// the caller.
+// result does not depend on opt.Workers. Model, Data, Part, Unit and Seconds are
+// left to the caller.
 func EvaluateLanguage(ctx context.Context, net model.LanguageModel, text *data.Sequences, opt LanguageOptions) (Prediction, error) {
 	return evaluateLanguage(ctx, &forwardCache{}, net, text, opt)
 }

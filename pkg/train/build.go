@@ -178,12 +178,19 @@ func SameClasses(key, dir string, found, expected []string) error {
 	return nil
 }
 
-// openError puts the key before the error of a path that does not exist.
+// DataError is what is wrong with the data that an experiment names.
+type DataError struct{ Err error }
+
+func (e *DataError) Error() string { return e.Err.Error() }
+func (e *DataError) Unwrap() error { return e.Err }
+
+// openError is a DataError, or where a path does not exist an error of the key
+// that names it.
 func openError(key string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: %w", key, err)
 	}
-	return err
+	return &DataError{err}
 }
 
 func buildLanguage(cfg config.Experiment, net model.LanguageModel) (task.Task, any, error) {
@@ -222,7 +229,7 @@ func buildLanguage(cfg config.Experiment, net model.LanguageModel) (task.Task, a
 	}
 	sampler, err := data.NewTextSampler(corpus, cfg.Seed, cfg.Train.Batch, net.Context())
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, &DataError{err}
 	}
 	return &task.Language{
 		Context: net.Context(), Sampler: sampler, Smoothing: cfg.Train.LabelSmoothing,
