@@ -203,6 +203,11 @@ func openText(path string, t Text, every, offset int, v *Vocabulary) (*Corpus, e
 	if err != nil {
 		return nil, err
 	}
+	return newCorpus(path, data, t, split, v)
+}
+
+// newCorpus makes a corpus of a file's content; t is resolved, v may be nil.
+func newCorpus(path string, data []byte, t Text, split Options, v *Vocabulary) (*Corpus, error) {
 	c := &Corpus{path: path, text: t, split: split}
 	if err := c.encode(data, v); err != nil {
 		return nil, err

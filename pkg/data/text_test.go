@@ -3,9 +3,7 @@ package data
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -378,38 +376,17 @@ func TestTrainedJSON(t *testing.T) {
 	}
 }
 
-// The Go sources as scripts/data.sh writes them, where somebody did.
-func TestGoText(t *testing.T) {
-	path := filepath.Join("..", "..", "data", "gotext", "gotext.txt")
-	if _, err := os.Stat(path); err != nil {
-		t.Skip("no data/gotext/gotext.txt (scripts/data.sh gotext writes it)")
-	}
-	c, err := OpenText(path, Text{}, 10, 9)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := c.Vocabulary().Len(); n > 98 || n < 90 {
-		t.Errorf("%d symbols, expected at most 98", n)
-	}
-	val := float64(part(t, c, PartVal).Len()) / float64(c.Len())
-	if c.Len() < 2e6 || c.Len() > 3e6 || val < 0.095 || val > 0.105 {
-		t.Errorf("%d symbols, %.3f for validation, expected about 2.4 million and 0.1", c.Len(), val)
-	}
-}
-
 func FuzzText(f *testing.F) {
 	for _, seed := range []string{"", "ab", "héllo wörld", "\xff", "a\xc3", strings.Repeat("abc", 100), "\uFFFDa"} {
 		f.Add([]byte(seed), false, uint8(7), uint8(3), uint8(4))
 		f.Add([]byte(seed), true, uint8(2), uint8(0), uint8(1))
 	}
-	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, text []byte, raw bool, block, every, context uint8) {
-		path := put(t, text, dir, fmt.Sprint("text", os.Getpid()))
-		o := Text{Block: int(block)}
+		o := Text{Unit: Characters, Block: 2 + int(block)}
 		if raw {
 			o.Unit = Bytes
 		}
-		c, err := OpenText(path, o, int(every), 0)
+		c, err := newCorpus("f.txt", text, o, Options{Every: int(every)}, nil)
 		if err != nil {
 			if !strings.Contains(err.Error(), "found ") || !strings.Contains(err.Error(), ", expected ") {
 				t.Fatalf("%q", err)
