@@ -56,7 +56,7 @@ func evalKind(args, sets []string, taskName string, models []string) (model.Kind
 		if err != nil {
 			return "", err
 		}
-		if taskName != "" && slices.Contains(kindTasks, taskName) != (cfg.Kind() != model.Restore) {
+		if own := slices.Contains(kindTasks, taskName); taskName != "" && own != (cfg.Kind() != model.Restore) || own && taskName != string(cfg.Kind()) {
 			return "", usagef("--task: found %s beside the experiment %s, whose network is of kind %s", taskName, args[0], cfg.Kind())
 		}
 		return cfg.Kind(), nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/unrollnet/unrollnet/pkg/model"
 )
 
 func mustParse(t *testing.T, text string, sets ...string) Experiment {
@@ -138,6 +139,25 @@ func TestErrors(t *testing.T) {
 		{"odd patch", "data: {patch: 33}\n", nil, []string{"x.yaml:1: data.patch: found 33, expected a multiple of 2"}},
 		{"name with a slash", "name: a/b\n", nil, []string{`name: found "a/b", expected a word that can name a folder`}},
 		{"one channel mosaic", "model: {channels: 1}\n", nil, []string{"model.channels: found 1, expected 3 for task demosaic"}},
+		{"key of restoration", "seed: 1\nmodel: {type: plat-vit}\ndata: {patch: 32}\n", nil, []string{"x.yaml:3: data.patch: found beside model.type plat-vit, which classifies images and has no such key"}},
+		{"section of restoration", "model: {type: plat-lm}\ndata: {degradation: {task: fill}}\n", nil, []string{"x.yaml:2: data.degradation.task: found beside model.type plat-lm, which predicts text"}},
+		{"protocols of a classifier", "model: {type: plat-vit}\n", []string{"eval.protocols=[rgb]"}, []string{"--set eval.protocols=[rgb]: eval.protocols: found beside model.type plat-vit"}},
+		{"labels of pictures", "data: {labelled: {flip: true}}\n", nil, []string{"x.yaml:1: data.labelled.flip: found beside model.type uglr, which restores images"}},
+		{"smoothing of pictures", "train: {label_smoothing: 0.1}\n", nil, []string{"train.label_smoothing: found beside model.type uglr"}},
+		{"text of images", "model: {type: plat-vit}\ndata: {text: {block: 5}}\n", nil, []string{"x.yaml:2: data.text.block: found beside model.type plat-vit"}},
+		{"loss of pictures", "model: {type: plat-vit}\ntrain: {loss: l1}\n", nil, []string{`x.yaml:2: train.loss: found "l1", expected cross_entropy`}},
+		{"loss of classes", "train: {loss: cross_entropy}\n", nil, []string{`found "cross_entropy", expected l1 | l2 | charbonnier`}},
+		{"all smoothed", "model: {type: plat-vit}\ntrain: {label_smoothing: 1}\n", nil, []string{"x.yaml:2: train.label_smoothing: found 1, expected 0 to less than 1"}},
+		{"format of labels", "model: {type: plat-vit}\ndata: {labelled: {format: mnits}}\n", nil, []string{`x.yaml:2: data.labelled.format: found "mnits"`}},
+		{"unit of text", "model: {type: plat-lm}\ndata: {text: {unit: words}}\n", nil, []string{`x.yaml:2: data.text.unit: found "words", expected characters or bytes`}},
+		{"generated labels", "model: {type: plat-vit}\ndata: {train: synthetic}\n", nil, []string{"x.yaml:2: data.train: found synthetic, which are pictures to restore, expected a folder of labelled images"}},
+		{"generated text", "model: {type: plat-lm}\ndata: {train: a.txt, val: synthetic}\n", nil, []string{"data.val: found synthetic, which are pictures to restore, expected a text file"}},
+		{"pictures of text", "model: {type: plat-lm}\nlog: {samples_every: 5}\n", nil, []string{"x.yaml:2: log.samples_every: found 5, expected 0"}},
+		{"p of zero", "model: {type: plat-vit, plat: {p: [0]}}\n", nil, []string{"x.yaml:1: model.plat.p: found 0, expected more than 0"}},
+		{"negative p", "model: {type: plat-lm, plat: {p: [2, 2, 2, -1]}}\n", nil, []string{"model.plat.p: found -1, expected more than 0"}},
+		{"eps of zero", "model: {type: plat-vit, plat: {p: [1.5], eps: 0}}\n", nil, []string{"x.yaml:1: model.plat.eps: found 0, expected more than 0"}},
+		{"heads of the width", "model: {type: plat-vit, heads: 3}\n", nil, []string{"model.plat.width: found 64, expected a multiple of the 3 heads"}},
+		{"fidelity of no weight", "model: {type: plat-vit, plat: {fidelity: values, mu: 0}}\n", nil, []string{"x.yaml:1: model.plat.mu: found 0, expected more, the weight of model.plat.fidelity values"}},
 		{"set without value", "", []string{"train.steps"}, []string{"--set train.steps: found no key=value"}},
 		{"set of unknown key", "", []string{"train.stpes=5"}, []string{"--set train.stpes=5: train.stpes: unknown key (did you mean train.steps?)"}},
 		{"set of a section", "", []string{"train=5"}, []string{"--set train=5: train: unknown key"}},
@@ -231,6 +251,9 @@ func TestPrintReadsBack(t *testing.T) {
 		"model: {preset: paper}\nname: 'yes'\ntrain: {ema: 0}",
 		"data: {degradation: {task: fill, missing_range: [0.5, 0.9], shape: block}}",
 		"data: {degradation: {task: scale, scale: 3, noise: 2}, patch: 48}\nmodel: {channels: 1}",
+		"model: {type: plat-vit}",
+		"model: {type: plat-vit, plat: {p: [1.5, 2, 2.5, 3], fidelity: first, mu: 0.5}}\ndata: {labelled: {flip: true, erase: 0.25}, holdout: {every: 5}}\ntrain: {label_smoothing: 0.1}\nlog: {samples_every: 7}",
+		"model: {type: plat-lm, plat: {positions: rotary, symbols: 256}}\ndata: {text: {unit: bytes, block: 100}}",
 		"model: {offsets: [[0, 1], [1, 0]]}\nschedule: {lr: 1e-07, min_lr: 0, milestones: [3, 5]}\ndata: {train: 'a: b #c', val: \"x\\ny\"}",
 	} {
 		e := mustParse(t, text)
@@ -273,10 +296,64 @@ func TestCommentsMatchKeys(t *testing.T) {
 			t.Errorf("comment for %s, which is no key", k)
 		}
 	}
+	for kind, m := range commentsOf {
+		for k := range m {
+			if !want[k] {
+				t.Errorf("comment for %s of kind %s, which is no key", k, kind)
+			}
+		}
+	}
+	for k := range keysOf {
+		if !want[k] {
+			t.Errorf("%s is said to be of some kinds, but is no key", k)
+		}
+	}
 	for alias, key := range synonyms {
 		if want[alias] || !want[key] {
 			t.Errorf("synonym %s of %s", alias, key)
 		}
+	}
+}
+
+// TestDefaultsOfAKind checks what experiments of classifiers and language models
+// begin with, and that no key of restoration is shown for them.
+func TestDefaultsOfAKind(t *testing.T) {
+	for _, c := range []struct {
+		text         string
+		kind         model.Kind
+		batch, micro int
+		without      []string
+	}{
+		{"model: {type: plat-vit}", model.Classify, 128, 32, []string{"degradation", "patch: 64", "augment", "cache_mb", "charbonnier", "protocols", "text:", "context"}},
+		{"model: {type: plat-lm}", model.Language, 8, 4, []string{"degradation", "patch:", "augment", "protocols", "labelled", "channels", "classes"}},
+		{"model: {type: plat-lm}\ntrain: {batch: 2}", model.Language, 2, 2, nil},
+		{"", model.Restore, 16, 4, []string{"labelled", "text:", "plat", "smoothing"}},
+	} {
+		e := mustParse(t, c.text)
+		if e.Kind() != c.kind || e.Train.Batch != c.batch || e.Train.MicroBatch != c.micro {
+			t.Errorf("%q: found kind %s, batch %d of %d", c.text, e.Kind(), e.Train.Batch, e.Train.MicroBatch)
+		}
+		if (e.Train.Loss == "cross_entropy") != (c.kind != model.Restore) || (len(e.Eval.Protocols) > 0) != (c.kind == model.Restore) {
+			t.Errorf("%q: found loss %s, protocols %v", c.text, e.Train.Loss, e.Eval.Protocols)
+		}
+		var buf bytes.Buffer
+		if err := Print(&buf, e); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(buf.String()) {
+			key, _, _ := strings.Cut(line, "#")
+			for _, w := range c.without {
+				if strings.Contains(key, w) {
+					t.Errorf("%q: printed %q", c.text, line)
+				}
+			}
+		}
+	}
+	if e := mustParse(t, "model: {type: plat-vit}", "data.labelled.shift=2"); e.Data.Labelled.Shift != 2 || e.Data.Labelled.Format != "auto" {
+		t.Errorf("found labels %+v", e.Data.Labelled)
+	}
+	if e := mustParse(t, "model: {type: plat-lm}"); e.Data.Text.Unit != "characters" || e.Data.Text.Block != 4096 {
+		t.Errorf("found text %+v", e.Data.Text)
 	}
 }
 

@@ -85,8 +85,11 @@ func zeros(root reflect.Value, origin map[string]string) error {
 		if _, written := origin[l.key]; !written || !strings.HasPrefix(l.key, "model.") || l.key == "model.window" {
 			continue
 		}
-		if l.key == "model.plat.mu" && noFidelity(leafValue(root, "model.plat.fidelity").String()) {
-			continue // its only value
+		if fidelity := leafValue(root, "model.plat.fidelity").String(); l.key == "model.plat.mu" {
+			if root.FieldByIndex(l.path).Float() == 0 && fidelity != "" && fidelity != "none" {
+				return fmt.Errorf("%s: found 0, expected more, the weight of model.plat.fidelity %s", l.key, fidelity)
+			}
+			continue // of no fidelity, 0 is the only value
 		}
 		switch v := root.FieldByIndex(l.path); v.Kind() {
 		case reflect.Int, reflect.Float64:
@@ -97,9 +100,6 @@ func zeros(root reflect.Value, origin map[string]string) error {
 	}
 	return nil
 }
-
-// noFidelity says whether model.plat.fidelity, as written, is none.
-func noFidelity(written string) bool { return written == "" || written == "none" }
 
 // override lays variables of the environment and sets over the file. Viper
 // decides which of the two wins; the text it returns is decoded as strictly as

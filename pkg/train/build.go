@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sort"
 
 	"github.com/unrollnet/unrollnet/pkg/config"
 	"github.com/unrollnet/unrollnet/pkg/data"
@@ -225,7 +226,9 @@ func buildLanguage(cfg config.Experiment, net model.LanguageModel) (task.Task, a
 		return nil, nil, openError(key, err)
 	}
 	if held.Windows(net.Context()) == 0 {
-		return nil, nil, fmt.Errorf("model.plat.context: found %d, expected fewer than the %s of the validation text of %s in one piece", net.Context(), vocabulary.Unit, path)
+		// The longest context there is a window of.
+		most := sort.Search(net.Context(), func(n int) bool { return held.Windows(n+1) == 0 })
+		return nil, nil, fmt.Errorf("model.plat.context: found %d, expected at most %d, one less than the longest piece of the validation text of %s (data.text.block?)", net.Context(), most, path)
 	}
 	sampler, err := data.NewTextSampler(corpus, cfg.Seed, cfg.Train.Batch, net.Context())
 	if err != nil {
