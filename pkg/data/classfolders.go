@@ -32,7 +32,7 @@ type classFileName struct {
 }
 
 // openFolders opens DIR/CLASS/*, or DIR/train/CLASS/* and DIR/test/CLASS/*
-// where DIR holds folders of these two names and nothing else: PNG, JPEG and
+// where DIR holds no folders but these two or one of them: PNG, JPEG and
 // TIFF files, the classes and the files of a class in the order of their names.
 // Files beside the class folders are left alone. A class without images is an
 // error, and so is a test part with other classes than the training part.
@@ -48,19 +48,21 @@ func openFolders(dir string, entries []fs.DirEntry, o LabelledOptions) (Labelled
 	}
 	top := folderNames(dir, entries)
 	classes := top
-	if split := slices.Equal(top, []string{"test", "train"}); split {
+	if len(top) > 0 && !slices.ContainsFunc(top, func(n string) bool { return n != "train" && n != "test" }) {
 		part := o.file("train", "test")
 		var err error
 		if classes, err = subFolders(filepath.Join(dir, part)); err != nil {
 			return nil, err
 		}
-		other := filepath.Join(dir, o.file("test", "train"))
-		others, err := subFolders(other)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Equal(classes, others) {
-			return nil, refuse(other, fmt.Sprintf("the classes %s", shorten(others)), fmt.Sprintf("those of %s: %s", part, shorten(classes)))
+		if len(top) == 2 {
+			other := filepath.Join(dir, o.file("test", "train"))
+			others, err := subFolders(other)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Equal(classes, others) {
+				return nil, refuse(other, fmt.Sprintf("the classes %s", shorten(others)), fmt.Sprintf("those of %s: %s", part, shorten(classes)))
+			}
 		}
 		dir = filepath.Join(dir, part)
 	} else if o.Part == PartTest {

@@ -285,6 +285,14 @@ func TestClassFolders(t *testing.T) {
 	same(t, openSet(t, whole, LabelledOptions{Format: FormatFolders}), slices.Concat(at(2), at(0), at(1)), []byte{0, 1, 1}, 3, 5, 4)
 	same(t, openSet(t, whole, LabelledOptions{Part: PartTest}), slices.Concat(at(3), at(4)), []byte{0, 1}, 3, 5, 4)
 
+	if err := os.RemoveAll(filepath.Join(whole, "test")); err != nil {
+		t.Fatal(err)
+	}
+	same(t, openSet(t, whole, LabelledOptions{}), slices.Concat(at(2), at(0), at(1)), []byte{0, 1, 1}, 3, 5, 4)
+	if _, err := OpenLabelled(whole, LabelledOptions{Part: PartTest}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a test part that is not there: %v", err)
+	}
+
 	// Brought to a size and to one channel: constant images stay constant, and
 	// the centre is what remains of a wide one.
 	mixed := t.TempDir()
@@ -426,6 +434,7 @@ func TestLabelledRefusals(t *testing.T) {
 		{"no header", foldersWith("a/1.png 5 4", "b/readme.txt", "b/1.png"), LabelledOptions{}, []string{"1.png", "image header"}},
 		{"no test part", foldersWith("a/1.png 5 4", "b/1.png 5 4"), LabelledOptions{Part: PartTest}, []string{"no folder test"}},
 		{"classes of the parts", foldersWith("train/a/1.png 5 4", "train/b/1.png 5 4", "test/a/1.png 5 4", "test/c/1.png 5 4"), LabelledOptions{}, []string{"test: found the classes a c", "a b"}},
+		{"a third part", foldersWith("train/a/1.png 5 4", "train/b/1.png 5 4", "val/a/1.png 5 4"), LabelledOptions{}, []string{"train: found no images", "2 entries"}},
 		{"half a size", foldersWith("a/1.png 5 4", "b/1.png 5 4"), LabelledOptions{Width: 4}, []string{"both width and height"}},
 		{"two channels", foldersWith("a/1.png 5 4", "b/1.png 5 4"), LabelledOptions{Channels: 2}, []string{"2 channels", "1 or 3"}},
 		{"negative size", foldersWith("a/1.png 5 4", "b/1.png 5 4"), LabelledOptions{Width: -4, Height: -4}, []string{"-4x-4"}},
