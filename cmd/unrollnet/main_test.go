@@ -50,6 +50,7 @@ func TestScripts(t *testing.T) {
 			"lock":    cmdLock,
 
 			"wellformed": cmdWellformed,
+			"classes":    cmdClasses,
 		},
 		// [embedded:NAME] holds where the network NAME is compiled in.
 		Condition: func(cond string) (bool, error) {
