@@ -20,9 +20,9 @@ type Optimizer interface {
 // Config is the `optim` section of an experiment. A zero is a zero: Defaults has
 // the usual values.
 type Config struct {
-	Type        string  `yaml:"type" json:"type"`                           // adamw | adam | sgd
-	Beta1       float64 `yaml:"beta1" json:"beta1,omitempty"`               // adamw, adam: decay of the first moment
-	Beta2       float64 `yaml:"beta2" json:"beta2,omitempty"`               // adamw, adam: decay of the second moment
+	Type        string  `yaml:"type" json:"type"`                           // adamw | adam | sgd | kar2 | kar3
+	Beta1       float64 `yaml:"beta1" json:"beta1,omitempty"`               // adamw, adam: decay of the first moment; kar2, kar3: of the first mean
+	Beta2       float64 `yaml:"beta2" json:"beta2,omitempty"`               // adamw, adam: decay of the second moment; kar3: of the second mean
 	Eps         float64 `yaml:"eps" json:"eps,omitempty"`                   // adamw, adam: added to the root of the second moment
 	WeightDecay float64 `yaml:"weight_decay" json:"weight_decay,omitempty"` // adamw: decoupled; adam, sgd: added to the gradient
 	Momentum    float64 `yaml:"momentum" json:"momentum,omitempty"`         // sgd
@@ -38,9 +38,9 @@ func Defaults() Config {
 // expected.
 func (c Config) Validate() error {
 	switch c.Type {
-	case "adamw", "adam", "sgd":
+	case "adamw", "adam", "sgd", "kar2", "kar3":
 	default:
-		return fmt.Errorf("optim.type: found %q, expected adamw, adam or sgd", c.Type)
+		return fmt.Errorf("optim.type: found %q, expected adamw, adam, sgd, kar2 or kar3", c.Type)
 	}
 	unit := func(key string, v float64) error {
 		if !(v >= 0 && v < 1) {
@@ -56,7 +56,7 @@ func (c Config) Validate() error {
 			return err
 		}
 	}
-	if c.Type != "sgd" && !(c.Eps > 0 && c.Eps <= math.MaxFloat64) {
+	if (c.Type == "adamw" || c.Type == "adam") && !(c.Eps > 0 && c.Eps <= math.MaxFloat64) {
 		return fmt.Errorf("optim.eps: found %v, expected a number > 0", c.Eps)
 	}
 	if !(c.WeightDecay >= 0) || math.IsInf(c.WeightDecay, 0) {
@@ -74,8 +74,11 @@ func New(c Config, tensors []Tensor) (Optimizer, error) {
 		return nil, err
 	}
 	tensors = append([]Tensor(nil), tensors...)
-	if c.Type == "sgd" {
+	switch c.Type {
+	case "sgd":
 		return &SGD{cfg: c, tensors: tensors, velocity: alloc(tensors)}, nil
+	case "kar2", "kar3":
+		return newKar(c, tensors), nil
 	}
 	return &Adam{cfg: c, decoupled: c.Type == "adamw", tensors: tensors, m: alloc(tensors), v: alloc(tensors)}, nil
 }

@@ -13,7 +13,7 @@ type Schedule interface {
 
 // ScheduleConfig is the `schedule` section of an experiment.
 type ScheduleConfig struct {
-	Type       string  `yaml:"type" json:"type"`                            // cosine | multistep | constant
+	Type       string  `yaml:"type" json:"type"`                            // cosine | multistep | constant | chained
 	LR         float64 `yaml:"lr" json:"lr"`                                // learning rate after the warm-up
 	MinLR      float64 `yaml:"min_lr" json:"min_lr,omitempty"`              // cosine: learning rate at the end
 	Warmup     int     `yaml:"warmup" json:"warmup,omitempty"`              // steps of linear warm-up
@@ -25,9 +25,9 @@ type ScheduleConfig struct {
 // expected.
 func (c ScheduleConfig) Validate() error {
 	switch c.Type {
-	case "cosine", "multistep", "constant":
+	case "cosine", "multistep", "constant", "chained":
 	default:
-		return fmt.Errorf("schedule.type: found %q, expected cosine, multistep or constant", c.Type)
+		return fmt.Errorf("schedule.type: found %q, expected cosine, multistep, constant or chained", c.Type)
 	}
 	if !(c.LR > 0) || math.IsInf(c.LR, 0) {
 		return fmt.Errorf("schedule.lr: found %v, expected a number > 0", c.LR)
@@ -61,6 +61,7 @@ func (c ScheduleConfig) Validate() error {
 //	cosine:     min_lr + (lr - min_lr) * (1 + cos(pi * (step - w) / (n - w))) / 2
 //	multistep:  lr * gamma^(number of milestones <= step)
 //	constant:   lr
+//	chained:    see chained; it has a warm-up of its own
 //
 // From step n on cosine stays at min_lr.
 func NewSchedule(c ScheduleConfig, steps int) (Schedule, error) {
@@ -72,6 +73,9 @@ func NewSchedule(c ScheduleConfig, steps int) (Schedule, error) {
 	}
 	if c.Type == "cosine" && c.Warmup >= steps {
 		return nil, fmt.Errorf("schedule.warmup: found %d, expected fewer than the %d steps of the run", c.Warmup, steps)
+	}
+	if c.Type == "chained" && 2*c.Warmup >= steps {
+		return nil, fmt.Errorf("schedule.warmup: found %d, expected fewer than half of the %d steps of the run", c.Warmup, steps)
 	}
 	c.Milestones = append([]int(nil), c.Milestones...)
 	return schedule{c, steps}, nil
@@ -85,6 +89,9 @@ type schedule struct {
 // LR returns the learning rate of a step; see NewSchedule.
 func (s schedule) LR(step int) float64 {
 	c := s.c
+	if c.Type == "chained" {
+		return chained(c.LR, step, c.Warmup, s.steps)
+	}
 	if step < c.Warmup {
 		return c.LR * float64(step+1) / float64(c.Warmup)
 	}
