@@ -424,6 +424,7 @@ var optional = map[string]bool{"model.offsets": true, "model.window": true}
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"", "seed: 1\n", "train: {steps: &n 7}\nlog: {every: *n}\n", "model: {offsets: [[0, 1]]}\n",
+		"model: {type: plat-vit, plat: {p: [1, 2, 2, 3], mu: 0}}\ndata: {labelled: {erase: 1}}\n", "model: {type: plat-lm, preset: tiny}\ndata: {text: {block: 2}}\n",
 		"a: &a [*a]\n", "? [x]\n: y\n", "!!binary x: y\n", "data: {augment: !!str true}\n", "- - - - -\n", "seed: 0x1F\n",
 	} {
 		f.Add([]byte(s))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sort"
+	"strings"
 
 	"github.com/unrollnet/unrollnet/pkg/config"
 	"github.com/unrollnet/unrollnet/pkg/data"
@@ -152,7 +153,7 @@ func OpenLabelled(key, dir, part string, cfg config.Experiment, net model.Classi
 		opt.Channels, opt.Height, opt.Width = 0, 0, 0
 		if any, err := data.OpenLabelled(dir, opt); err == nil {
 			if ac, ah, aw := any.Shape(); ah != h || aw != w {
-				return nil, fmt.Errorf("model.plat.image: found %v, expected [%d, %d], the size of the images of %s", cfg.Model.Plat.Image, ah, aw, dir)
+				return nil, fmt.Errorf("%s: found [%d, %d], expected [%d, %d], the size of the images of %s", keyOf(cfg, "image"), h, w, ah, aw, dir)
 			} else if ac != c {
 				return nil, fmt.Errorf("model.channels: found %d, expected %d, those of the images of %s", c, ac, dir)
 			}
@@ -160,9 +161,20 @@ func OpenLabelled(key, dir, part string, cfg config.Experiment, net model.Classi
 		return nil, openError(key, err)
 	}
 	if n := len(images.Classes()); n != net.Classes() {
-		return nil, fmt.Errorf("model.plat.classes: found %d, expected %d, the classes of %s", net.Classes(), n, dir)
+		return nil, fmt.Errorf("%s: found %d, expected %d, the classes of %s", keyOf(cfg, "classes"), net.Classes(), n, dir)
 	}
 	return images, nil
+}
+
+// keyOf returns the key of the model section that ends in a word, the section's
+// own where the architecture has none.
+func keyOf(cfg config.Experiment, word string) string {
+	for _, k := range config.Keys() {
+		if strings.HasPrefix(k, "model.") && strings.HasSuffix(k, "."+word) && cfg.Uses(k) {
+			return k
+		}
+	}
+	return "model"
 }
 
 // SameClasses checks that images of dir, named by a key, are of the classes that
@@ -209,7 +221,7 @@ func buildLanguage(cfg config.Experiment, net model.LanguageModel) (task.Task, a
 	}
 	vocabulary := corpus.Vocabulary()
 	if n := vocabulary.Len(); n != net.Symbols() {
-		return nil, nil, fmt.Errorf("model.plat.symbols: found %d, expected %d, the %s of %s", net.Symbols(), n, vocabulary.Unit, d.Train)
+		return nil, nil, fmt.Errorf("%s: found %d, expected %d, the %s of %s", keyOf(cfg, "symbols"), net.Symbols(), n, vocabulary.Unit, d.Train)
 	}
 	key, path := "data.train", d.Train
 	var held *data.Sequences
@@ -228,7 +240,7 @@ func buildLanguage(cfg config.Experiment, net model.LanguageModel) (task.Task, a
 	if held.Windows(net.Context()) == 0 {
 		// The longest context there is a window of.
 		most := sort.Search(net.Context(), func(n int) bool { return held.Windows(n+1) == 0 })
-		return nil, nil, fmt.Errorf("model.plat.context: found %d, expected at most %d, one less than the longest piece of the validation text of %s (data.text.block?)", net.Context(), most, path)
+		return nil, nil, fmt.Errorf("%s: found %d, expected at most %d, one less than the longest piece of the validation text of %s (data.text.block?)", keyOf(cfg, "context"), net.Context(), most, path)
 	}
 	sampler, err := data.NewTextSampler(corpus, cfg.Seed, cfg.Train.Batch, net.Context())
 	if err != nil {
