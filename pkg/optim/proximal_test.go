@@ -265,11 +265,11 @@ func TestProximalPath(t *testing.T) {
 	if len(seen) != 4 || math.Abs(last.Certificate.Primal-cold.Certificate.Primal) > 1e-9*cold.Certificate.Primal {
 		t.Errorf("path %v ends at %v, expected %v", seen, last.Certificate.Primal, cold.Certificate.Primal)
 	}
-	again, err := n.Solve(context.Background(), last.Certificate.Beta, last.Z, ProximalOptions{Tolerance: 1e-9, MaxIterations: 10})
-	if err != nil || !again.Certificate.Global(1e-9) {
+	again, err := n.Solve(context.Background(), last.Certificate.Beta, last.Z, ProximalOptions{Tolerance: 1e-8, MaxIterations: 10})
+	if err != nil || !again.Certificate.Global(1e-8) {
 		t.Errorf("ten iterations from the solution leave a gap of %v, %v", again.Certificate.RelativeGap, err)
 	}
-	if zero, err := n.Solve(context.Background(), last.Certificate.Beta, nil, ProximalOptions{Tolerance: 1e-9, MaxIterations: 10}); err != nil || zero.Certificate.Global(1e-9) {
+	if zero, err := n.Solve(context.Background(), last.Certificate.Beta, nil, ProximalOptions{Tolerance: 1e-8, MaxIterations: 10}); err != nil || zero.Certificate.Global(1e-8) {
 		t.Errorf("ten iterations from zero leave a gap of %v, %v", zero.Certificate.RelativeGap, err)
 	}
 	stop := errors.New("stop")
