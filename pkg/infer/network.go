@@ -7,7 +7,6 @@ import (
 	"github.com/unrollnet/unrollnet/pkg/checkpoint"
 	"github.com/unrollnet/unrollnet/pkg/data"
 	"github.com/unrollnet/unrollnet/pkg/model"
-	"github.com/unrollnet/unrollnet/pkg/model/weights"
 )
 
 // Network is a trained network ready to restore images. It may be used by
@@ -21,21 +20,11 @@ type Network struct {
 
 // Open returns the network called nameOrPath: the name of an embedded one (see
 // weights.Names) or the path of a safetensors file, which describes itself. A
-// name that is neither gives a *NotFoundError; a file that is damaged or holds
-// something else gives an error that names what was found.
+// name that is neither gives a *NotFoundError, a network of another kind a
+// *KindError; a file that is damaged or holds something else gives an error that
+// names what was found.
 func Open(nameOrPath string) (*Network, error) {
-	b, err := weights.Open(nameOrPath)
-	if err == nil {
-		f, err := checkpoint.ReadBytes(b, nameOrPath)
-		if err != nil {
-			return nil, err
-		}
-		return fromFile(nameOrPath, f)
-	}
-	if !isFile(nameOrPath) {
-		return nil, notFound("", nameOrPath, weights.Names())
-	}
-	f, err := checkpoint.ReadFile(nameOrPath)
+	f, err := read(nameOrPath)
 	if err != nil {
 		return nil, err
 	}
@@ -44,9 +33,13 @@ func Open(nameOrPath string) (*Network, error) {
 
 // fromFile builds the network a weight file describes.
 func fromFile(name string, f *checkpoint.File) (*Network, error) {
-	net, err := model.Load(f)
+	m, err := model.LoadModel(f)
 	if err != nil {
 		return nil, err
+	}
+	net, ok := m.(model.Network)
+	if !ok {
+		return nil, &KindError{name, m.Config().Type, m.Config().Kind(), model.Restore}
 	}
 	var d data.Degradation
 	text, ok := f.Metadata[model.MetaTask]
