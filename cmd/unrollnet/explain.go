@@ -94,10 +94,11 @@ func numbers(s string, n int) ([]int, bool) {
 func explainError(err error) error {
 	var dir *explain.DirError
 	var unsupported *explain.UnsupportedError
+	var attention *explain.NoAttentionError
 	switch {
 	case errors.As(err, &dir):
 		return usagef("--explain %s", err)
-	case errors.As(err, &unsupported):
+	case errors.As(err, &unsupported), errors.As(err, &attention):
 		return usagef("--explain: %s", err)
 	}
 	return err

@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/unrollnet/unrollnet/pkg/checkpoint"
+	"github.com/unrollnet/unrollnet/pkg/data"
+	"github.com/unrollnet/unrollnet/pkg/model"
 )
 
 func newInspect(a *app) *cobra.Command {
@@ -169,6 +171,9 @@ func (p inspected) print(w io.Writer) error {
 		fmt.Fprintf(w, "step: %d\n", *p.Step)
 	}
 	fmt.Fprintf(w, "sha256 of tensors: %s\nvalues: %d in %d tensors\n", p.Digest, p.Params, len(p.Tensors))
+	if s := describeMetadata(p.Metadata); s != "" {
+		fmt.Fprintf(w, "network: %s\n", s)
+	}
 	keys := make([]string, 0, len(p.Metadata))
 	for k := range p.Metadata {
 		keys = append(keys, k)
@@ -183,4 +188,27 @@ func (p inspected) print(w io.Writer) error {
 		fmt.Fprintf(tw, "%q\t%s\t%v\t%.4g\t%.4g\t%.4g\t%.4g\t%d\n", t.Name, t.DType, t.Shape, t.Norm, t.Mean, t.Min, t.Max, t.NonFinite)
 	}
 	return tw.Flush()
+}
+
+// describeMetadata says what network a weight file holds, as far as its metadata
+// can be read; "" for other files.
+func describeMetadata(meta map[string]string) string {
+	var cfg model.Config
+	if json.Unmarshal([]byte(meta[model.MetaModel]), &cfg) != nil || cfg.Kind() == "" || cfg.Type == "" {
+		return ""
+	}
+	var t data.Trained
+	if cfg.Kind() != model.Restore && json.Unmarshal([]byte(meta[model.MetaTask]), &t) != nil {
+		t = data.Trained{}
+	}
+	switch cfg.Kind() {
+	case model.Classify:
+		return fmt.Sprintf("%s, a classifier (%d classes: %q)", cfg.Type, len(t.Classes), t.Classes)
+	case model.Language:
+		if t.Vocabulary != nil {
+			return fmt.Sprintf("%s, a language model (%d %s)", cfg.Type, t.Vocabulary.Len(), t.Vocabulary.Unit)
+		}
+		return cfg.Type + ", a language model"
+	}
+	return cfg.Type + ", restores images"
 }

@@ -51,6 +51,9 @@ func TestScripts(t *testing.T) {
 
 			"wellformed": cmdWellformed,
 			"classes":    cmdClasses,
+			"network":    cmdNetwork,
+
+			"selfcontained": cmdSelfContained,
 		},
 		// [embedded:NAME] holds where the network NAME is compiled in.
 		Condition: func(cond string) (bool, error) {

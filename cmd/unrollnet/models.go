@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/unrollnet/unrollnet/pkg/baseline"
 	"github.com/unrollnet/unrollnet/pkg/config"
+	"github.com/unrollnet/unrollnet/pkg/data"
 	"github.com/unrollnet/unrollnet/pkg/infer"
 	"github.com/unrollnet/unrollnet/pkg/model"
 	"github.com/unrollnet/unrollnet/pkg/model/weights"
@@ -25,6 +27,7 @@ func newModels(a *app) *cobra.Command {
 // modelInfo is a line of `models list --json`.
 type modelInfo struct {
 	Name           string `json:"name"`
+	Type           string `json:"type,omitempty"` // of network; none for a classical method
 	Task           string `json:"task"`
 	Params         int    `json:"params"`
 	ReceptiveField *int   `json:"receptive_field"` // side in pixels through the blocks; null where not stated
@@ -47,12 +50,75 @@ func (m modelInfo) figures() string {
 	return strings.Join(parts, "; ")
 }
 
+// anyNetwork is a trained network of any kind.
+type anyNetwork struct {
+	net     model.Model
+	task    string // demosaic | scale | fill | classify | language
+	trained any    // what it was trained for
+}
+
+// openAny opens an embedded network or a weight file of any kind.
+func openAny(name string) (anyNetwork, error) {
+	n, err := infer.Open(name)
+	var other *infer.KindError
+	switch {
+	case err == nil:
+		return anyNetwork{n.Model(), n.Task(), n.Trained()}, nil
+	case !errors.As(err, &other):
+		return anyNetwork{}, openError(name, err)
+	case other.Kind == model.Classify:
+		c, err := infer.OpenClassifier(name)
+		if err != nil {
+			return anyNetwork{}, openError(name, err)
+		}
+		return anyNetwork{c.Model(), data.Classify, data.Trained{Task: data.Classify, Classes: c.Classes()}}, nil
+	}
+	l, err := infer.OpenLanguageModel(name)
+	if err != nil {
+		return anyNetwork{}, openError(name, err)
+	}
+	v := l.Vocabulary()
+	return anyNetwork{l.Model(), data.Language, data.Trained{Task: data.Language, Vocabulary: &v}}, nil
+}
+
+// field is the side of the square of pixels that one depends on; nil for networks
+// that do not restore images.
+func (k anyNetwork) field() *int {
+	if net, ok := k.net.(model.Network); ok {
+		side := reach(net)
+		return &side
+	}
+	return nil
+}
+
+// outputs says what the outputs of a network stand for; "" for one that restores
+// images.
+func (k anyNetwork) outputs() string {
+	t, _ := k.trained.(data.Trained)
+	switch {
+	case t.Vocabulary != nil:
+		return fmt.Sprintf("vocabulary: %d %s", t.Vocabulary.Len(), t.Vocabulary.Unit)
+	case t.Classes != nil:
+		return "classes: " + strings.Join(t.Classes, ", ")
+	}
+	return ""
+}
+
+// thousands writes a number with commas.
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
 // listModels returns what --model accepts by name: embedded networks, then the
 // classical methods of each task.
 func listModels() ([]modelInfo, error) {
 	var out []modelInfo
 	for _, name := range weights.Names() {
-		n, err := infer.Open(name)
+		k, err := openAny(name)
 		if err != nil {
 			return nil, err
 		}
@@ -61,9 +127,11 @@ func listModels() ([]modelInfo, error) {
 			return nil, err
 		}
 		sum := sha256.Sum256(b)
-		field := n.ReceptiveField()
 		about := weights.About(name)
-		out = append(out, modelInfo{name, n.Task(), n.Params(), &field, true, hex.EncodeToString(sum[:]), about.DefaultFor, about.Figures})
+		out = append(out, modelInfo{
+			Name: name, Type: k.net.Config().Type, Task: k.task, Params: k.net.Params().Count(), ReceptiveField: k.field(), Embedded: true,
+			SHA256: hex.EncodeToString(sum[:]), DefaultFor: about.DefaultFor, Figures: about.Figures,
+		})
 	}
 	for _, task := range infer.Tasks {
 		for _, name := range baseline.Names(task) {
@@ -82,7 +150,7 @@ func newModelsList(a *app) *cobra.Command {
 		Args:  argCount(0, 0, "none"),
 		RunE: func(*cobra.Command, []string) error {
 			if task != "" {
-				if err := word("task", task, infer.Tasks); err != nil {
+				if err := word("task", task, slices.Concat(infer.Tasks, kindTasks)); err != nil {
 					return err
 				}
 			}
@@ -101,7 +169,7 @@ func newModelsList(a *app) *cobra.Command {
 				return nil
 			}
 			w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "NAME\tTASK\tPARAMETERS\tRECEPTIVE FIELD\tPSNR (DB)\tWEIGHTS")
+			fmt.Fprintln(w, "NAME\tTYPE\tTASK\tPARAMETERS\tRECEPTIVE FIELD\tPSNR (DB)\tWEIGHTS")
 			for _, m := range list {
 				field, from := "-", "none: classical"
 				if m.ReceptiveField != nil {
@@ -114,18 +182,31 @@ func newModelsList(a *app) *cobra.Command {
 				if m.DefaultFor != "" {
 					name += " *"
 				}
-				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", name, m.Task, m.Params, field, m.figures(), from)
+				typ := m.Type
+				if typ == "" {
+					typ = "-"
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, typ, m.Task, thousands(m.Params), field, m.figures(), from)
 			}
-			fmt.Fprint(w, "\n* taken where no --model is named\n\nArchitectures to train (model.type), and their presets (model.preset):\n")
-			for _, t := range model.Types {
-				fmt.Fprintf(w, "%s\t%s\n", t, strings.Join(model.PresetsOf(t), ", "))
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			fmt.Fprint(w, "\n* taken where no --model is named\n\nArchitectures to train (model.type), what for, and their presets (model.preset):\n")
+			fmt.Fprintln(w, "TYPE/PRESET\tTASK\tPARAMETERS")
+			for _, name := range presets() {
+				typ, preset, _ := strings.Cut(name, "/")
+				net, err := model.Build(model.Config{Type: typ, Preset: preset}, 0)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\n", name, net.Config().Kind(), thousands(net.Params().Count()))
 			}
 			return w.Flush()
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line")
-	c.Flags().StringVar(&task, "task", "", "only those for `TASK`: demosaic | scale | fill")
-	complete(c, "task", func() []string { return infer.Tasks })
+	c.Flags().StringVar(&task, "task", "", "only those for `TASK`: demosaic | scale | fill | classify | language")
+	complete(c, "task", func() []string { return slices.Concat(infer.Tasks, kindTasks) })
 	return c
 }
 
@@ -171,22 +252,27 @@ func showModel(w io.Writer, name string) error {
 		return err
 	case isPreset(name):
 		typ, preset, _ := strings.Cut(name, "/")
-		net, err := model.New(model.Config{Type: typ, Preset: preset}, 0)
+		net, err := model.Build(model.Config{Type: typ, Preset: preset}, 0)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "name: %s (to train: model.type, model.preset)\n", name)
-		return describeNetwork(w, net, reach(net))
+		fmt.Fprintf(w, "name: %s (to train: model.type, model.preset)\ntask: %s\n", name, net.Config().Kind())
+		return describeNetwork(w, net)
 	}
-	n, err := openNetwork(name)
+	n, err := openAny(name)
 	if err != nil {
 		return err
 	}
-	trained, err := json.Marshal(n.Trained())
-	if err != nil {
-		return err
+	fmt.Fprintf(w, "name: %s\ntask: %s\n", name, n.task)
+	if s := n.outputs(); s != "" {
+		fmt.Fprintln(w, s)
+	} else {
+		trained, err := json.Marshal(n.trained)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "trained on: %s\n", trained)
 	}
-	fmt.Fprintf(w, "name: %s\ntask: %s\ntrained on: %s\n", n.Name(), n.Task(), trained)
 	if embedded {
 		b, err := weights.Open(name)
 		if err != nil {
@@ -194,7 +280,7 @@ func showModel(w io.Writer, name string) error {
 		}
 		fmt.Fprintf(w, "weights: embedded, %d bytes, sha256 %x\n", len(b), sha256.Sum256(b))
 	}
-	if err := describeNetwork(w, n.Model(), n.ReceptiveField()); err != nil {
+	if err := describeNetwork(w, n.net); err != nil {
 		return err
 	}
 	if embedded {
@@ -216,8 +302,21 @@ func reach(net model.Network) int {
 }
 
 // describeNetwork prints the configuration and the tensors of a network.
-func describeNetwork(w io.Writer, net model.Network, field int) error {
-	fmt.Fprintf(w, "parameters: %d\nreceptive field: %d px (of one block: %d px)\n\nmodel:\n", net.Params().Count(), field, 2*net.Reach(0)+1)
+func describeNetwork(w io.Writer, net model.Model) error {
+	fmt.Fprintf(w, "parameters: %s\n", thousands(net.Params().Count()))
+	switch n := net.(type) {
+	case model.Network:
+		fmt.Fprintf(w, "receptive field: %d px (of one block: %d px)\n", reach(n), 2*n.Reach(0)+1)
+	case model.Classifier:
+		c, height, width := n.Input()
+		fmt.Fprintf(w, "input: images of %dx%d with %d channels\noutput: %d classes\n", width, height, c, n.Classes())
+	case model.LanguageModel:
+		fmt.Fprintf(w, "input: at most %d symbols\noutput: the next of %d symbols\n", n.Context(), n.Symbols())
+	}
+	if p := model.Exponents(net); p != nil {
+		fmt.Fprintf(w, "p by layer and head: %.4g\n", p)
+	}
+	fmt.Fprint(w, "\nmodel:\n")
 	if err := config.PrintModel(w, net.Config()); err != nil {
 		return err
 	}

@@ -73,7 +73,22 @@ var tempCount atomic.Int64
 // appears whole or not at all: everything is written to a temporary folder beside
 // it, which is then renamed. See CheckDir for what may be there before. The same
 // report gives the same bytes.
-func (r *Report) Write(dir string, overwrite bool) (err error) {
+func (r *Report) Write(dir string, overwrite bool) error {
+	return replace(dir, overwrite, func(temp string) error {
+		pictures := r.Pictures()
+		for _, p := range pictures {
+			if err := writeFile(filepath.Join(temp, p.Name), func(w io.Writer) error {
+				return (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(w, p.Image)
+			}); err != nil {
+				return err
+			}
+		}
+		return writeFile(filepath.Join(temp, "index.html"), func(w io.Writer) error { return r.page(w, pictures) })
+	})
+}
+
+// replace makes the folder dir with what fill writes to a temporary one.
+func replace(dir string, overwrite bool, fill func(temp string) error) (err error) {
 	if err := CheckDir(dir, overwrite); err != nil {
 		return err
 	}
@@ -91,15 +106,7 @@ func (r *Report) Write(dir string, overwrite bool) (err error) {
 			err = notWritten(dir, err)
 		}
 	}()
-	pictures := r.Pictures()
-	for _, p := range pictures {
-		if err := writeFile(filepath.Join(temp, p.Name), func(w io.Writer) error {
-			return (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(w, p.Image)
-		}); err != nil {
-			return err
-		}
-	}
-	if err := writeFile(filepath.Join(temp, "index.html"), func(w io.Writer) error { return r.page(w, pictures) }); err != nil {
+	if err := fill(temp); err != nil {
 		return err
 	}
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
