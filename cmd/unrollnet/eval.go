@@ -124,6 +124,7 @@ func newEval(a *app) *cobra.Command {
 		asJSON    bool
 		part      string
 		occlude   float64
+		diagnose  bool
 	)
 	c := &cobra.Command{
 		Use:   "eval [CONFIG]",
@@ -154,7 +155,10 @@ which. --noise and --occlude say what is done to the images before. Language mod
 (--task language) are measured on a text: the mean of -log p(next symbol) in nats
 and bits, and perplexity. --part says which part of the data is taken: with an
 experiment its validation part unless told otherwise, with --data the test part of
-images and all of a text.`,
+images and all of a text. --diagnose adds what the attention of a transformer does on up
+to 64 of the inputs, spread evenly, as they are: mean pairwise cosine of the tokens
+after each layer (near 1: over-smoothing) and, by head, p, the mean weight of a token
+on itself and the mean entropy of its weights.`,
 		Example: "  unrollnet eval --task demosaic --model uglr-demosaic,malvar,menon --data data/kodak\n" +
 			"  unrollnet eval configs/uglr-demosaic.yaml --weights runs/uglr-demosaic/model.safetensors\n" +
 			"  unrollnet eval --task classify --model runs/mnist-vit/model.safetensors --data data/mnist --part test --noise 50",
@@ -201,7 +205,7 @@ images and all of a text.`,
 				e.opt.Workers = runtime.NumCPU()
 			}
 			if kind != model.Restore {
-				k := kindEvaluation{kind: kind, models: names, sets: sets, data: dir, part: part, asJSON: asJSON,
+				k := kindEvaluation{kind: kind, models: names, sets: sets, data: dir, part: part, asJSON: asJSON, diagnosis: diagnosis{on: diagnose},
 					opt: task.ClassifyOptions{Limit: limit, Workers: e.opt.Workers, Noise: flags.noise, Occlude: occlude, Seed: flags.seed}}
 				if len(args) == 1 {
 					k.path = args[0]
@@ -242,6 +246,7 @@ images and all of a text.`,
 	f.StringVar(&dir, "data", "", "`PATH` of what to measure on: a folder of complete images, of labelled images, or a text file")
 	f.StringVar(&part, "part", "", "classify, language: train | val | test | all")
 	f.Float64Var(&occlude, "occlude", 0, "classify: share of each image's area under a mid-gray square")
+	f.BoolVar(&diagnose, "diagnose", false, "classify, language: what the attention of transformers does, by layer and head")
 	f.StringSliceVar(&protocols, "protocol", nil, "rgb | cpsnr-b10 | y (default: those of the task)")
 	f.IntVar(&channels, "channels", 0, "3: colour | 1: luma (default: 1 for scaling, else 3)")
 	f.IntVar(&limit, "limit", 0, "measure `N` images only: the first, or spread evenly where they are labelled; windows of a text")

@@ -31,8 +31,8 @@ var kindTasks = []string{data.Classify, data.Language}
 // kindFlags are the flags of eval that a kind of network knows, beside those of
 // the program.
 var kindFlags = map[model.Kind][]string{
-	model.Classify: {"task", "model", "weights", "data", "part", "noise", "occlude", "seed", "limit", "jobs", "json", "set"},
-	model.Language: {"task", "model", "weights", "data", "part", "limit", "jobs", "json", "set"},
+	model.Classify: {"task", "model", "weights", "data", "part", "noise", "occlude", "seed", "limit", "jobs", "json", "set", "diagnose"},
+	model.Language: {"task", "model", "weights", "data", "part", "limit", "jobs", "json", "set", "diagnose"},
 }
 
 // kindEvaluation is what eval measures of classifiers and language models.
@@ -45,6 +45,8 @@ type kindEvaluation struct {
 	part   string
 	opt    task.ClassifyOptions
 	asJSON bool
+
+	diagnosis diagnosis
 }
 
 // evalKind tells what kind of networks a command line is about: that of the
@@ -82,8 +84,8 @@ func checkKindFlags(cmd *cobra.Command, kind model.Kind) (err error) {
 		}
 		known := kindFlags[kind]
 		switch {
-		case kind == model.Restore && (f.Name == "part" || f.Name == "occlude"):
-			err = usagef("--%s: found for networks that restore images, expected classifiers%s", f.Name, map[string]string{"part": " or language models"}[f.Name])
+		case kind == model.Restore && (f.Name == "part" || f.Name == "occlude" || f.Name == "diagnose"):
+			err = usagef("--%s: found for networks that restore images, expected classifiers%s", f.Name, map[string]string{"part": " or language models", "diagnose": " or language models"}[f.Name])
 		case kind != model.Restore && !slices.Contains(known, f.Name):
 			err = usagef("--%s: found for --task %s, which has no such flag, expected of %s", f.Name, kind, strings.Join(known, ", "))
 		}
@@ -280,8 +282,12 @@ func (e *kindEvaluation) classify(ctx context.Context, a *app, cfg config.Experi
 		}
 		r.Model, r.Data, r.Part, r.Seconds = o.name, path, partName(part), a.now().Sub(start).Seconds()
 		results = append(results, r)
+		if err := e.diagnosis.images(ctx, o.name, net, images, e.opt.Limit, e.opt.Workers); err != nil {
+			progress.end()
+			return e.kindError(err)
+		}
 		if e.asJSON {
-			if err := json.NewEncoder(a.out).Encode(r); err != nil {
+			if err := e.diagnosis.encode(a.out, r); err != nil {
 				return err
 			}
 		}
@@ -290,7 +296,10 @@ func (e *kindEvaluation) classify(ctx context.Context, a *app, cfg config.Experi
 	if e.asJSON {
 		return nil
 	}
-	return classifyTable(a.out, results)
+	if err := classifyTable(a.out, results); err != nil {
+		return err
+	}
+	return e.diagnosis.print(a.out)
 }
 
 // networkError says of an error about a key of the model section, of an
@@ -403,8 +412,11 @@ func (e *kindEvaluation) language(ctx context.Context, a *app, cfg config.Experi
 		}
 		r.Model, r.Data, r.Part, r.Unit, r.Seconds = o.name, path, partName(part), corpus.Vocabulary().Unit, a.now().Sub(start).Seconds()
 		results = append(results, r)
+		if err := e.diagnosis.text(ctx, o.name, net, text, e.opt.Limit, e.opt.Workers); err != nil {
+			return e.kindError(err)
+		}
 		if e.asJSON {
-			if err := json.NewEncoder(a.out).Encode(r); err != nil {
+			if err := e.diagnosis.encode(a.out, r); err != nil {
 				return err
 			}
 		}
@@ -419,5 +431,8 @@ func (e *kindEvaluation) language(ctx context.Context, a *app, cfg config.Experi
 	for _, r := range results {
 		fmt.Fprintf(tw, "%s\t%d\t%d\t%.4f\t%.4f\t%.3f\n", r.Model, r.Params, r.Context, float64(r.Nats), float64(r.Bits), float64(r.Perplexity))
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	return e.diagnosis.print(a.out)
 }

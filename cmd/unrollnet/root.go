@@ -25,6 +25,11 @@ small enough to be part of this program, and it trains and measures them too.
   unrollnet interpolate --simulate --task demosaic photo.png
                                                         try it on any photograph
 
+Networks trained here that tell images apart or go on with a text:
+
+  unrollnet predict --model digits.safetensors scan.png  classes with probabilities
+  unrollnet generate --model go.safetensors --prompt 'func '
+
 Exit codes: 0 done; 1 unexpected; 2 wrong flags or config; 3 some of several
 inputs failed; 4 the only input was rejected; 5 no space or memory; 10 model or
 checkpoint not found; 11 run directory locked; 12 weights damaged; 75 stopped on
