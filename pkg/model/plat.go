@@ -149,11 +149,14 @@ type platNet struct {
 func (n *platNet) Config() Config     { return n.cfg }
 func (n *platNet) Params() *nn.Params { return n.params }
 
-// platInit adds parameters: biases of zero, and weights from the truncated normal
-// distribution of deviation 0.02. What each layer adds to its tokens comes from
-// proj and fc2, whose deviation is times residual. Weight decay leaves all but the
-// matrices alone. p is a coefficient like those of solvers: few numbers, which may
-// learn at the rate of those.
+// platInit adds parameters: biases of zero, and matrices from the truncated normal
+// distribution of deviation 1/sqrt(inputs), so that a layer hands on numbers as large
+// as it got: the 0.02 that wide transformers begin with (Touvron et al.) leaves one
+// of 64 channels all but idle for its first thousand steps. What each layer adds to
+// its tokens comes from proj and fc2, whose deviation is times residual. Positions
+// begin about as large as patches. Weight decay leaves all but the matrices alone.
+// p is a coefficient like those of solvers: few numbers, which may learn at the rate
+// of those.
 type platInit struct {
 	*platNet
 	rng      *rand.Rand
@@ -169,20 +172,22 @@ func (n platInit) norm(name string) {
 	n.free(name+".bias", nn.Constant(0), n.cfg.Plat.Width)
 }
 
-func (n platInit) linear(name string, in, out int, std float64) {
-	n.params.Add(name+".weight", truncatedNormal(n.rng, std), out, in, 1, 1)
+// linear adds a matrix, whose deviation is times scale, and its bias.
+func (n platInit) linear(name string, in, out int, scale float64) {
+	n.params.Add(name+".weight", truncatedNormal(n.rng, scale/math.Sqrt(float64(in))), out, in, 1, 1)
 	n.free(name+".bias", nn.Constant(0), out)
 }
 
 // positions adds the table of n positions, if they are learned.
 func (n platInit) positions(tokens int) {
 	if n.cfg.Plat.Positions == "learned" {
-		n.free("positions", truncatedNormal(n.rng, platStd), n.cfg.Plat.Width, tokens)
+		n.free("positions", truncatedNormal(n.rng, positionStd), n.cfg.Plat.Width, tokens)
 	}
 }
 
-// platStd is the deviation of weights at the start.
-const platStd = .02
+// Deviations at the start: of the class token and the table of symbols, which a
+// norm brings to size, and of positions.
+const platStd, positionStd = .02, .3
 
 // layers adds the parameters of all layers, of the norm after them and of the
 // head.
@@ -191,18 +196,18 @@ func (n platInit) layers(outputs int) {
 	for l := range n.cfg.Blocks {
 		layer := fmt.Sprintf("layer%d.", l)
 		n.norm(layer + "norm1")
-		n.linear(layer+"qkv", t.Width, 3*t.Width, platStd)
+		n.linear(layer+"qkv", t.Width, 3*t.Width, 1)
 		if *t.PLearned {
 			q := n.params.Add(layer+"p", func(i int) float32 { return float32(op.RawPositive(t.P[i%len(t.P)])) }, n.cfg.Heads)
 			q.NoDecay, q.Solver = true, true
 		}
-		n.linear(layer+"proj", t.Width, t.Width, platStd*n.residual)
+		n.linear(layer+"proj", t.Width, t.Width, n.residual)
 		n.norm(layer + "norm2")
-		n.linear(layer+"fc1", t.Width, t.hidden(), platStd)
-		n.linear(layer+"fc2", t.hidden(), t.Width, platStd*n.residual)
+		n.linear(layer+"fc1", t.Width, t.hidden(), 1)
+		n.linear(layer+"fc2", t.hidden(), t.Width, n.residual)
 	}
 	n.norm("norm")
-	n.linear("head", t.Width, outputs, platStd)
+	n.linear("head", t.Width, outputs, 1)
 }
 
 // body adds all layers to tokens x and the norm after them. Watched are
