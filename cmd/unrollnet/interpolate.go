@@ -437,7 +437,11 @@ func (p *interpolation) decide(img *imageio.Image) string {
 // default.
 func (p *interpolation) restorer(taskName string, scale int, name string) (*infer.Restorer, error) {
 	if name == "" {
-		def, ok := infer.Default(taskName, scale)
+		choose := infer.Default
+		if p.explain.dir != "" {
+			choose = infer.DefaultExplained
+		}
+		def, ok := choose(taskName, scale)
 		if !ok {
 			return nil, usagef("--model: found none and no embedded network for %s, expected one of %s or a weight file",
 				describeTask(taskName, scale), strings.Join(infer.Names(taskName), ", "))

@@ -99,12 +99,22 @@ func Names(task string) []string {
 // there is one: the best there is, its time considered. Scale counts for task
 // scale alone.
 func Default(task string, scale int) (string, bool) {
-	purpose := task
-	if task == "scale" {
-		purpose = fmt.Sprintf("x%d", scale)
-	}
-	name := weights.Default(purpose)
+	name := weights.Default(purpose(task, scale))
 	return name, name != ""
+}
+
+// DefaultExplained is Default among networks that package explain can show.
+func DefaultExplained(task string, scale int) (string, bool) {
+	name := weights.DefaultExplained(purpose(task, scale))
+	return name, name != ""
+}
+
+// purpose is what package weights calls a task.
+func purpose(task string, scale int) string {
+	if task == "scale" {
+		return fmt.Sprintf("x%d", scale)
+	}
+	return task
 }
 
 // RestorePlanar fills in what is missing of y (C,H,W) under mask (C,H,W), as

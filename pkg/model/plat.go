@@ -185,8 +185,8 @@ func (n platInit) positions(tokens int) {
 	}
 }
 
-// Deviations at the start: of the class token and the table of symbols, which a
-// norm brings to size, and of positions.
+// Deviations at the start: of the class token and the table of symbols, and of
+// positions, of which a symbol in its place is the sum.
 const platStd, positionStd = .02, .3
 
 // layers adds the parameters of all layers, of the norm after them and of the

@@ -32,7 +32,7 @@ const imagingModule = "github.com/disintegration/imaging"
 func main() {
 	program := flag.String("program", filepath.Join("bin", "unrollnet"), "`PATH` of the built command")
 	out := flag.String("out", filepath.Join("bin", "demo"), "`DIR` for pictures")
-	models := flag.String("models", "bilinear,malvar,uglr-demosaic", "`NAMES` to compare, the last one being the point")
+	models := flag.String("models", "malvar,uglr-demosaic,swin-demosaic", "`NAMES` to compare, the last one being the point")
 	flag.Parse()
 	if err := run(*program, *out, strings.Split(*models, ","), flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)

@@ -46,6 +46,9 @@ type Info struct {
 	// DefaultFor is what the network is the best for that is embedded, its time
 	// considered: demosaic, fill or x2; empty where another is better.
 	DefaultFor string `json:"default_for"`
+	// ExplainFor is what the network is the best for of those that can be explained,
+	// where that is not the default.
+	ExplainFor string `json:"explain_for,omitempty"`
 	// Figures are measured on whole images by `unrollnet eval`; the card says how.
 	Figures []Figure `json:"figures"`
 }
@@ -84,6 +87,17 @@ func Default(purpose string) string {
 		}
 	}
 	return ""
+}
+
+// DefaultExplained is Default among the networks that can be explained: those
+// unrolled from a graph problem.
+func DefaultExplained(purpose string) string {
+	for _, name := range Names() {
+		if About(name).ExplainFor == purpose {
+			return name
+		}
+	}
+	return Default(purpose)
 }
 
 func read(name, suffix string) ([]byte, error) {
