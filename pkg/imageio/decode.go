@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"image/jpeg"
 	"image/png"
 	"io"
 	"io/fs"
@@ -75,12 +74,13 @@ func tooManyBytes(name, found string, lim Limits) error {
 	return &FormatError{Name: name, Found: found, Expected: fmt.Sprintf("at most %d bytes", lim.MaxBytes)}
 }
 
-// Decode reads one image: PNG of any kind, JPEG (gray, YCbCr, RGB, CMYK) or
-// TIFF with 8 or 16 bits per sample. The content decides the format; name only
-// appears in errors. The size that the header states is checked against lim
+// Decode reads one image: PNG of any kind, JPEG (gray, YCbCr, RGB, CMYK), TIFF
+// with up to 16 bits per sample, PGM or PPM, or the mosaic of a camera in a DNG
+// (see Raw). The content decides the format; name only appears in errors. The size that the header states is checked against lim
 // and against the number of bytes there are (a header cannot make Decode
 // allocate what the data could never fill) before anything is decoded. The
-// orientation of EXIF data and TIFF tags is applied. Any fault of the input is
+// orientation of EXIF data and TIFF tags is applied (to a mosaic and its pattern
+// as well). Any fault of the input is
 // a *FormatError.
 func Decode(r io.Reader, name string, lim Limits) (*Image, error) {
 	src := r
@@ -100,29 +100,46 @@ func Decode(r io.Reader, name string, lim Limits) (*Image, error) {
 // header is what a container says before and beside the pixels.
 type header struct {
 	w, h        int64
+	format      string // where it is not what the first bytes say: "dng"
 	icc         []byte
-	orientation int  // EXIF 1..8; 1 = upright
-	gray        bool // the container declares gray samples
+	exif        []byte  // a TIFF structure, upright
+	chunks      []chunk // of a PNG
+	orientation int     // EXIF 1..8; 1 = upright
+	gray        bool    // the container declares gray samples
 	paletted    bool
+	plainCMYK   bool  // four components of a JPEG, not inverted
 	entries     int   // palette entries the file really has
 	minBytes    int64 // fewest bytes any encoding of w x h pixels could take
+
+	// read decodes what the libraries do not; nil where they do.
+	read func() (*Image, error)
 }
 
-const wantImage = "a PNG, JPEG or TIFF image"
+// setExif takes the orientation of an EXIF block, and keeps the block.
+func (hd *header) setExif(block []byte) {
+	hd.orientation = exifOrientation(block)
+	hd.exif = upright(block)
+}
+
+const wantImage = "a PNG, JPEG, TIFF, DNG or PNM image"
 
 func decodeBytes(data []byte, name string, lim Limits) (*Image, error) {
 	format := sniff(data)
 	var (
 		readHeader func([]byte) (header, error)
-		decode     func(io.Reader) (image.Image, error)
+		decode     func([]byte, header) (image.Image, error)
 	)
 	switch format {
 	case "png":
-		readHeader, decode = pngHeader, png.Decode
+		readHeader = pngHeader
+		decode = func(data []byte, _ header) (image.Image, error) { return png.Decode(bytes.NewReader(data)) }
 	case "jpeg":
-		readHeader, decode = jpegHeader, jpeg.Decode
+		readHeader, decode = jpegHeader, decodeJPEG
 	case "tiff":
-		readHeader, decode = tiffHeader, tiff.Decode
+		readHeader = tiffHeader
+		decode = func(data []byte, _ header) (image.Image, error) { return tiff.Decode(bytes.NewReader(data)) }
+	case "pnm":
+		readHeader = pnmHeader
 	default:
 		return nil, &FormatError{Name: name, Found: describe(data), Expected: wantImage}
 	}
@@ -144,15 +161,25 @@ func guarded(name, format string, f func() (*Image, error)) (m *Image, err error
 	return f()
 }
 
-func decodeAs(format string, readHeader func([]byte) (header, error), decode func(io.Reader) (image.Image, error), data []byte, name string, lim Limits) (*Image, error) {
+func decodeAs(format string, readHeader func([]byte) (header, error), decode func([]byte, header) (image.Image, error), data []byte, name string, lim Limits) (*Image, error) {
 	hd, err := readHeader(data)
+	if hd.format != "" {
+		format = hd.format
+	}
 	if err != nil {
 		return nil, refused(name, format, err)
 	}
 	if err := checkSize(hd, int64(len(data)), name, format, lim); err != nil {
 		return nil, err
 	}
-	pic, err := decode(bytes.NewReader(data))
+	if hd.read != nil {
+		m, err := hd.read()
+		if err != nil {
+			return nil, refused(name, format, err)
+		}
+		return m.described(hd, format), nil
+	}
+	pic, err := decode(data, hd)
 	if err != nil {
 		return nil, refused(name, format, err)
 	}
@@ -170,8 +197,13 @@ func decodeAs(format string, readHeader func([]byte) (header, error), decode fun
 				Expected: fmt.Sprintf("indices below %d, the number of its palette entries", n)}
 		}
 	}
-	m := FromImage(pic)
-	m.Format, m.ICC = format, hd.icc
+	return FromImage(pic).described(hd, format), nil
+}
+
+// described attaches what the header says beside the pixels, and turns the image
+// upright.
+func (m *Image) described(hd header, format string) *Image {
+	m.Format, m.ICC, m.Exif, m.chunks = format, hd.icc, hd.exif, hd.chunks
 	space := iccSpace(hd.icc)
 	switch {
 	case hd.gray && m.C == 3:
@@ -183,7 +215,7 @@ func decodeAs(format string, readHeader func([]byte) (header, error), decode fun
 	if (m.C == 1 && space != "GRAY") || (m.C == 3 && space != "RGB ") {
 		m.ICC = nil // a profile of another colour space (CMYK) does not describe these samples
 	}
-	return m.orient(hd.orientation), nil
+	return m.orient(hd.orientation)
 }
 
 // refused turns an error of a header parser or decoder into a FormatError.
@@ -214,7 +246,8 @@ func checkSize(hd header, size int64, name, format string, lim Limits) error {
 	return nil
 }
 
-// sniff names the format by the first bytes: "png", "jpeg", "tiff" or "".
+// sniff names the format by the first bytes: "png", "jpeg", "tiff" (which DNG is
+// too), "pnm" or "".
 func sniff(data []byte) string {
 	switch {
 	case bytes.HasPrefix(data, []byte(pngMagic)):
@@ -223,11 +256,13 @@ func sniff(data []byte) string {
 		return "jpeg"
 	case bytes.HasPrefix(data, []byte("II*\x00")), bytes.HasPrefix(data, []byte("MM\x00*")):
 		return "tiff"
+	case len(data) >= 3 && data[0] == 'P' && data[1] >= '2' && data[1] <= '6' && data[1] != '4' && pnmSpace(data[2]):
+		return "pnm"
 	}
 	return ""
 }
 
-// describe says what a file that is none of the three formats seems to be.
+// describe says what a file that is none of these formats seems to be.
 func describe(data []byte) string {
 	if len(data) == 0 {
 		return "an empty file (0 bytes)"
@@ -242,6 +277,12 @@ func describe(data []byte) string {
 		return "a BMP image"
 	case has(4, "ftypavif"), has(4, "ftypheic"), has(4, "ftypmif1"):
 		return "an AVIF or HEIF image"
+	case has(0, "FUJIFILMCCD-RAW"), has(0, "IIRO"), has(0, "IIRS"), has(0, "IIU\x00"), has(4, "ftypcrx"), has(6, "HEAPCCDR"), has(0, "FOVb"), has(0, "\x00MRM"):
+		return "a camera's own raw format (convert it to DNG)"
+	case has(0, "P7\n"):
+		return "a PAM image"
+	case has(0, "P4"):
+		return "a PBM image"
 	case has(0, "II+\x00"), has(0, "MM\x00+"):
 		return "a BigTIFF image"
 	case has(0, "%PDF"):

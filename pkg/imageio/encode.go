@@ -8,15 +8,13 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/image/tiff"
 )
 
 // JPEGQuality is the quality of written JPEG files, on the usual scale to 100.
 const JPEGQuality = 95
 
-// FormatOf names the format that a file name's ending asks for: "png", "jpeg"
-// or "tiff".
+// FormatOf names the format that a file name's ending asks for: "png", "jpeg",
+// "tiff" or "pnm".
 func FormatOf(path string) (string, error) {
 	switch ext := filepath.Ext(path); strings.ToLower(ext) {
 	case ".png":
@@ -25,8 +23,10 @@ func FormatOf(path string) (string, error) {
 		return "jpeg", nil
 	case ".tif", ".tiff":
 		return "tiff", nil
+	case ".pgm", ".ppm", ".pnm":
+		return "pnm", nil
 	default:
-		return "", &FormatError{Name: path, Found: fmt.Sprintf("the ending %q", ext), Expected: ".png, .jpg, .jpeg, .tif or .tiff"}
+		return "", &FormatError{Name: path, Found: fmt.Sprintf("the ending %q", ext), Expected: ".png, .jpg, .jpeg, .tif, .tiff, .pgm, .ppm or .pnm"}
 	}
 }
 
@@ -54,11 +54,12 @@ func (m *Image) check() error {
 	return nil
 }
 
-// Encode writes the image as "png", "jpeg" or "tiff". Values are clamped to
-// [0,1] and rounded to Bits; NaN and infinities are refused. PNG and TIFF keep
-// the bit depth and alpha, PNG keeps gray with alpha gray. JPEG is always 8 bit
-// and refuses transparent images. The colour profile goes into PNG and JPEG
-// if it fits the channels; TIFF is written without it.
+// Encode writes the image as "png", "jpeg", "tiff" or "pnm" (PGM or PPM). Values
+// are clamped to [0,1] and rounded to Bits; NaN and infinities are refused. PNG,
+// TIFF and PNM keep the bit depth, PNG and TIFF alpha as well. JPEG is always 8
+// bit; it and PNM refuse transparent images. The colour profile, if it fits the
+// channels, and EXIF data go into PNG, JPEG (EXIF up to 64 KiB) and TIFF; what
+// the chunks of a PNG said of colour goes into PNG alone.
 func Encode(w io.Writer, m *Image, format string) error {
 	if err := m.check(); err != nil {
 		return fmt.Errorf("encode %s: %w", format, err)
@@ -69,13 +70,13 @@ func Encode(w io.Writer, m *Image, format string) error {
 	}
 	switch format {
 	case "png":
-		if icc != nil {
-			chunk, err := pngICC(icc)
-			if err != nil {
-				return fmt.Errorf("encode png: %w", err)
-			}
+		extra, err := m.pngExtra(icc)
+		if err != nil {
+			return fmt.Errorf("encode png: %w", err)
+		}
+		if len(extra) > 0 {
 			// Behind the signature (8 bytes) and the header chunk (25).
-			w = &injector{w: w, after: 33, extra: chunk}
+			w = &injector{w: w, after: 33, extra: extra}
 		}
 		if m.C == 1 && m.Alpha != nil {
 			return wrapEncode(format, encodeGrayAlpha(w, m))
@@ -88,8 +89,15 @@ func Encode(w io.Writer, m *Image, format string) error {
 		if m.W > 65535 || m.H > 65535 {
 			return fmt.Errorf("encode jpeg: found an image of %d x %d pixels, expected sides of at most 65535", m.W, m.H)
 		}
+		var extra []byte
+		if block := resized(m.Exif, m.W, m.H); block != nil {
+			extra = jpegExif(block)
+		}
 		if icc != nil {
-			w = &injector{w: w, after: 2, extra: jpegICC(icc)}
+			extra = append(extra, jpegICC(icc)...)
+		}
+		if len(extra) > 0 {
+			w = &injector{w: w, after: 2, extra: extra}
 		}
 		m8 := *m
 		m8.Bits = 8
@@ -100,9 +108,14 @@ func Encode(w io.Writer, m *Image, format string) error {
 		}
 		return wrapEncode(format, jpeg.Encode(w, pic, &jpeg.Options{Quality: JPEGQuality}))
 	case "tiff":
-		return wrapEncode(format, tiff.Encode(w, m.ToImage(), &tiff.Options{Compression: tiff.Deflate, Predictor: true}))
+		return wrapEncode(format, encodeTIFF(w, m, icc))
+	case "pnm":
+		if m.Alpha != nil {
+			return fmt.Errorf("encode pnm: found an alpha channel, expected an opaque image (PGM and PPM have no transparency)")
+		}
+		return wrapEncode(format, encodePNM(w, m))
 	}
-	return fmt.Errorf("encode: found format %q, expected png, jpeg or tiff", format)
+	return fmt.Errorf("encode: found format %q, expected png, jpeg, tiff or pnm", format)
 }
 
 func wrapEncode(format string, err error) error {

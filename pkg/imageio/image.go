@@ -1,6 +1,7 @@
-// Package imageio reads and writes images as planar float32: PNG, JPEG and
-// TIFF, 8 and 16 bit, gray and colour, with the transparency, the colour
-// profile and the bit depth kept aside. Files are told apart by their first
+// Package imageio reads and writes images as planar float32: PNG, JPEG, TIFF, PGM
+// and PPM, 8 and 16 bit, gray and colour, with the transparency, the colour
+// profile, the EXIF data and the bit depth kept aside; and it reads the mosaics
+// of cameras in DNG files. Files are told apart by their first
 // bytes, never by name; sizes are checked before anything is allocated; bad
 // input is an error that names the file, what was found and what was expected.
 package imageio
@@ -21,7 +22,13 @@ type Image struct {
 	Gray  bool      // the source was gray (C is then 1)
 
 	ICC    []byte // colour profile, nil if there is none
-	Format string // "png", "jpeg", "tiff", or "" for an image that came from no file
+	Exif   []byte // EXIF data from its TIFF header on, orientation 1; nil if there is none
+	Format string // "png", "jpeg", "tiff", "dng", "pnm", or "" for an image that came from no file
+
+	// Raw is not nil for the mosaic of a camera, whose samples are linear light.
+	Raw *Raw
+
+	chunks []chunk // of a PNG: what they say of colour
 }
 
 // New returns a black, opaque, 8-bit image of c channels (1 or 3).
@@ -30,11 +37,12 @@ func New(c, h, w int) *Image {
 }
 
 // WithPix returns a copy of the image's description around other samples: pix
-// (c,H,W) of the same width and height. Alpha and profile are shared with the
-// receiver, the profile only if the channel count stays the same.
+// (c,H,W) of the same width and height. Alpha, EXIF data and profile are shared
+// with the receiver, the profile only if the channel count stays the same; what
+// Raw says of a mosaic is not true of other samples, and left out.
 func (m *Image) WithPix(pix []float32, c int) *Image {
 	n := *m
-	n.Pix, n.C, n.Gray = pix, c, c == 1
+	n.Pix, n.C, n.Gray, n.Raw = pix, c, c == 1, nil
 	if c != m.C {
 		n.ICC = nil
 	}
@@ -300,7 +308,7 @@ func (m *Image) setAlpha(i int, a float32) {
 func fromPaletted(s *image.Paletted) *Image {
 	w, h := s.Rect.Dx(), s.Rect.Dy()
 	var lut [256][4]float32
-	gray := true
+	gray, bits := true, 8
 	for k := range lut {
 		lut[k][3] = 1
 	}
@@ -317,12 +325,16 @@ func fromPaletted(s *image.Paletted) *Image {
 			lut[k] = [4]float32{float32(c.R) / 65535, float32(c.G) / 65535, float32(c.B) / 65535, float32(c.A) / 65535}
 		}
 		gray = gray && lut[k][0] == lut[k][1] && lut[k][1] == lut[k][2]
+		if c.A == 65535 && (c.R%257 != 0 || c.G%257 != 0 || c.B%257 != 0) {
+			bits = 16 // a TIFF palette of colours that 8 bits do not hold
+		}
 	}
 	ch := 3
 	if gray {
 		ch = 1
 	}
 	m, n := New(ch, h, w), h*w
+	m.Bits = bits
 	for y := range h {
 		row := s.Pix[y*s.Stride : y*s.Stride+w]
 		for x, v := range row {

@@ -84,9 +84,6 @@ func TestLosslessRoundTrip(t *testing.T) {
 							if got.Format != format {
 								t.Fatalf("format %q, want %q", got.Format, format)
 							}
-							if format == "tiff" && c == 1 && alpha {
-								m = m.RGB() // TIFF holds gray with alpha as colour
-							}
 							equal(t, got, m)
 						})
 					}
@@ -354,7 +351,7 @@ func profile(space string, n int) []byte {
 }
 
 func TestProfilePassesThrough(t *testing.T) {
-	for _, format := range []string{"png", "jpeg"} {
+	for _, format := range []string{"png", "jpeg", "tiff"} {
 		for _, n := range []int{200, 70_000, 200_000} { // the last two take several JPEG segments
 			for c, space := range map[int]string{1: "GRAY", 3: "RGB "} {
 				m := sample(c, 4, 5, 8, false)

@@ -2,13 +2,14 @@ package imageio
 
 import (
 	"bytes"
+	"image"
+	"image/color"
 	"image/jpeg"
+	"io"
+	"strings"
 )
 
-const (
-	exifID = "Exif\x00\x00"
-	iccID  = "ICC_PROFILE\x00"
-)
+const iccID = "ICC_PROFILE\x00"
 
 // jpegHeader takes the size from the decoder's own parser, so that nothing the
 // decoder reads differently escapes the limits, and the metadata from a walk
@@ -20,6 +21,7 @@ func jpegHeader(data []byte) (header, error) {
 		return hd, err
 	}
 	hd.w, hd.h = int64(cfg.Width), int64(cfg.Height)
+	adobe := false
 	// An 8x8 block takes at least one bit.
 	hd.minBytes = (hd.w + 7) / 8 * ((hd.h + 7) / 8) / 8
 	parts := map[byte][]byte{}
@@ -48,14 +50,19 @@ func jpegHeader(data []byte) (header, error) {
 		body := data[pos+4 : pos+2+n]
 		switch {
 		case mark == 0xe1 && bytes.HasPrefix(body, []byte(exifID)):
-			hd.orientation = exifOrientation(body[len(exifID):])
+			if hd.exif == nil {
+				hd.setExif(body[len(exifID):])
+			}
 		case mark == 0xe2 && bytes.HasPrefix(body, []byte(iccID)) && len(body) >= len(iccID)+2:
 			seq := body[len(iccID)]
 			count = int(body[len(iccID)+1])
 			parts[seq] = body[len(iccID)+2:]
+		case mark == 0xee && bytes.HasPrefix(body, []byte("Adobe")) && len(body) >= 12:
+			adobe = true
 		}
 		pos += 2 + n
 	}
+	hd.plainCMYK = cfg.ColorModel == color.CMYKModel && !adobe
 	if count > 0 && len(parts) == count {
 		var icc []byte
 		for s := 1; s <= count; s++ {
@@ -68,6 +75,37 @@ func jpegHeader(data []byte) (header, error) {
 		hd.icc = icc
 	}
 	return hd, nil
+}
+
+// decodeJPEG decodes JPEG data. Four components without Adobe's marker are CMYK
+// as it is, where Adobe writes 255 minus the ink; the decoder knows the latter
+// alone, so it is given the marker and its result turned round.
+func decodeJPEG(data []byte, hd header) (image.Image, error) {
+	if !hd.plainCMYK {
+		return jpeg.Decode(bytes.NewReader(data))
+	}
+	const marker = "\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+	pic, err := jpeg.Decode(io.MultiReader(bytes.NewReader(data[:2]), strings.NewReader(marker), bytes.NewReader(data[2:])))
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := pic.(*image.CMYK); ok {
+		for i, v := range c.Pix {
+			c.Pix[i] = 255 - v
+		}
+	}
+	return pic, nil
+}
+
+// jpegExif is the APP1 segment that carries an EXIF block, nil where it does not
+// fit into one.
+func jpegExif(block []byte) []byte {
+	n := 2 + len(exifID) + len(block)
+	if n > 65535 {
+		return nil
+	}
+	out := append([]byte{0xff, 0xe1, byte(n >> 8), byte(n)}, exifID...)
+	return append(out, block...)
 }
 
 // jpegICC is the run of APP2 segments that carries a profile, or nil if it

@@ -15,6 +15,7 @@ func (m *Image) orient(o int) *Image {
 	for c := range m.C {
 		orientPlane(n.Pix[c*size:(c+1)*size], m.Pix[c*size:(c+1)*size], m.W, m.H, o)
 	}
+	n.Raw = m.Raw.orient(m.W, m.H, o)
 	if m.Alpha != nil {
 		n.Alpha = make([]float32, size)
 		orientPlane(n.Alpha, m.Alpha, m.W, m.H, o)

@@ -66,7 +66,11 @@ func pngHeader(data []byte) (header, error) {
 		case "iCCP":
 			hd.icc = pngProfile(body)
 		case "eXIf":
-			hd.orientation = exifOrientation(body)
+			hd.setExif(bytes.TrimPrefix(body, []byte(exifID)))
+		case "cHRM", "gAMA", "sRGB", "cICP":
+			if len(body) <= 32 && len(hd.chunks) < 4 && crc32.ChecksumIEEE(data[pos+4:pos+8+int(n)]) == binary.BigEndian.Uint32(data[pos+8+int(n):]) {
+				hd.chunks = append(hd.chunks, chunk{typ, bytes.Clone(body)})
+			}
 		case "IEND":
 			return hd, nil
 		}
@@ -93,6 +97,13 @@ func pngProfile(body []byte) []byte {
 	return icc
 }
 
+// chunk is a chunk of a PNG that says how its samples are meant: cHRM, gAMA, sRGB
+// or cICP.
+type chunk struct {
+	typ  string
+	body []byte
+}
+
 // pngChunk frames body as a chunk: length, type, body, CRC.
 func pngChunk(typ string, body []byte) []byte {
 	out := binary.BigEndian.AppendUint32(make([]byte, 0, len(body)+12), uint32(len(body)))
@@ -112,6 +123,27 @@ func pngICC(icc []byte) ([]byte, error) {
 		return nil, err
 	}
 	return pngChunk("iCCP", b.Bytes()), nil
+}
+
+// pngExtra is the chunks that go behind the header: colour and EXIF data.
+func (m *Image) pngExtra(icc []byte) ([]byte, error) {
+	var out []byte
+	for _, c := range m.chunks {
+		if icc == nil || c.typ != "sRGB" { // which excludes a profile
+			out = append(out, pngChunk(c.typ, c.body)...)
+		}
+	}
+	if icc != nil {
+		c, err := pngICC(icc)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c...)
+	}
+	if block := resized(m.Exif, m.W, m.H); block != nil {
+		out = append(out, pngChunk("eXIf", block)...)
+	}
+	return out, nil
 }
 
 // encodeGrayAlpha writes colour type 4, which the standard encoder lacks: gray
