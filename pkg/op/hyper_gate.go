@@ -159,13 +159,13 @@ type Gated struct {
 // O, K, Q and V being 1x1 convolutions, the statistics an instance's and P the
 // offsets. It is made of Pointwise and RecurrentGate.
 func RecursiveGatedUnit(e *Env, x *G.Node, p Gated) (*G.Node, error) {
-	k, err := Pointwise(e, p.Key, p.KeyBias, Part{x, 1})
+	k, err := Pointwise(e, p.Key, p.KeyBias, Part{X: x, Copies: 1})
 	if err != nil {
 		return nil, err
 	}
-	w, err := Pointwise(e, p.Value, p.ValueBias, Part{x, 1})
+	w, err := Pointwise(e, p.Value, p.ValueBias, Part{X: x, Copies: 1})
 	if err == nil {
-		w, err = Pointwise(e, p.Query, p.QueryBias, Part{w, 1})
+		w, err = Pointwise(e, p.Query, p.QueryBias, Part{X: w, Copies: 1})
 	}
 	if err == nil {
 		w, err = RecurrentGate(e, k, w, p.Offset)
@@ -173,7 +173,7 @@ func RecursiveGatedUnit(e *Env, x *G.Node, p Gated) (*G.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Pointwise(e, p.Out, p.OutBias, Part{w, 1})
+	return Pointwise(e, p.Out, p.OutBias, Part{X: w, Copies: 1})
 }
 
 // ScaleChannels adds x (B,C,H,W) with each channel of each image times a number

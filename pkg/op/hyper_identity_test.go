@@ -59,7 +59,7 @@ func hyperOps(rng *rand.Rand) []hyperOp {
 			return RecurrentGate(e, in[0], in[1], in[2])
 		}, size},
 		{"pointwise", []input{random(rng, -1, 1, 20, 3*C), random(rng, -1, 1, 20), image(), image()}, func(e *Env, in []*G.Node) (*G.Node, error) {
-			return Pointwise(e, in[0], in[1], Part{in[2], 1}, Part{in[3], 2})
+			return Pointwise(e, in[0], in[1], Part{X: in[2], Copies: 1}, Part{X: in[3], Copies: 2})
 		}, B * 20 * n * n},
 		{"depthwise", []input{image(), random(rng, -1, 1, C, 9, 9)}, func(e *Env, in []*G.Node) (*G.Node, error) { return Depthwise(e, in[0], in[1]) }, size},
 		{"scale channels", []input{image(), random(rng, 0, 2, B, C).fixed()}, func(e *Env, in []*G.Node) (*G.Node, error) { return ScaleChannels(e, in[0], in[1]) }, size},
@@ -313,12 +313,25 @@ func TestPointwiseConcatenates(t *testing.T) {
 	}
 	r := goldenWeights(3, B*O*hw)
 	split := evaluate[float64](t, NewEnv(1), func(e *Env, in []*G.Node) (*G.Node, error) {
-		return Pointwise(e, in[0], in[1], Part{in[2], 1}, Part{in[3], 3})
+		return Pointwise(e, in[0], in[1], Part{X: in[2], Copies: 1}, Part{X: in[3], Copies: 3})
 	}, []input{w, bias, a, b}, r)
 	concatenated := evaluate[float64](t, NewEnv(1), func(e *Env, in []*G.Node) (*G.Node, error) {
-		return Pointwise(e, in[0], in[1], Part{in[2], 1})
+		return Pointwise(e, in[0], in[1], Part{X: in[2], Copies: 1})
 	}, []input{w, bias, whole}, r)
 	near(t, "output", split.out, concatenated.out, 1e-14)
+	// The same channels as two stacked images.
+	stacked := input{shape: []int{2 * B, 3, 2, 3}, data: slices.Concat(a.data, a.data)}
+	ws := input{shape: []int{O, 6}}
+	two := make([]float64, 0, O*6)
+	for o := range O {
+		ws.data = append(ws.data, w.data[o*9:][:6]...)
+		two = append(two, w.data[o*9:][:6]...)
+	}
+	near(t, "stack", valueOf(t, func(e *Env, in []*G.Node) (*G.Node, error) {
+		return Pointwise(e, in[0], in[1], Part{X: in[2], Copies: 1, Stack: 2})
+	}, ws, bias, stacked), valueOf(t, func(e *Env, in []*G.Node) (*G.Node, error) {
+		return Pointwise(e, in[0], in[1], Part{X: in[2], Copies: 2})
+	}, input{shape: []int{O, 6}, data: two}, bias, a), 1e-14)
 	near(t, "gradient of the weight", split.grads[0], concatenated.grads[0], 1e-14)
 	near(t, "gradient of the bias", split.grads[1], concatenated.grads[1], 0)
 	for i, v := range split.grads[3] {
@@ -387,10 +400,10 @@ func TestHyperRefusals(t *testing.T) {
 		{"odd sides", []input{image(1, 3, 3, 3), image(3, 3, 4)}, func(e *Env, in []*G.Node) (*G.Node, error) { return Depthwise(e, in[0], in[1]) }},
 		{"expected 3 of them", []input{image(1, 3, 3, 3), image(2, 3, 3)}, func(e *Env, in []*G.Node) (*G.Node, error) { return Depthwise(e, in[0], in[1]) }},
 		{"expected (O,5)", []input{image(2, 4), image(2), image(1, 1, 3, 3), image(1, 2, 3, 3)}, func(e *Env, in []*G.Node) (*G.Node, error) {
-			return Pointwise(e, in[0], in[1], Part{in[2], 1}, Part{in[3], 2})
+			return Pointwise(e, in[0], in[1], Part{X: in[2], Copies: 1}, Part{X: in[3], Copies: 2})
 		}},
 		{"0 times", []input{image(2, 4), image(2), image(1, 4, 3, 3)}, func(e *Env, in []*G.Node) (*G.Node, error) {
-			return Pointwise(e, in[0], in[1], Part{in[2], 0})
+			return Pointwise(e, in[0], in[1], Part{X: in[2], Copies: 0})
 		}},
 		{"hyper-kernel has shape (3, 4, 4)", []input{image(1, 3, 3, 3), image(3, 4, 4)}, func(e *Env, in []*G.Node) (*G.Node, error) { return Modulate(e, in[0], in[1]) }},
 		{"expected 9 values, one for each pixel", []input{image(1, 3, 3, 3), image(4, 4)}, func(e *Env, in []*G.Node) (*G.Node, error) {
