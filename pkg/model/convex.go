@@ -167,6 +167,7 @@ type ConvexFit struct {
 
 	scale        float64   // of the loss
 	targets      []float64 // (N,R,c), or labels (N,R)
+	phi          []float64 // features, if Explicit
 	z, out       []float64
 	loss, normal *convexGraph[float64]
 }
@@ -270,15 +271,16 @@ func ConvexBytes(h op.ConvexHead, n int) (least, explicit int64) {
 func (f *ConvexFit) build() error {
 	n, h := f.Data.N, f.Head
 	f.z, f.out = make([]float64, f.Size()), make([]float64, n*h.Rows()*h.Outputs)
-	var phi []float64
+	f.phi = nil
 	if f.Explicit {
-		phi = make([]float64, n*h.Rows()*h.Features())
+		phi := make([]float64, n*h.Rows()*h.Features())
 		op.ConvexFeatures(h, f.Options.Workers, n, f.Data.X, f.Gates, phi)
+		f.phi = phi
 	}
 	outputs := func(c *convexGraph[float64]) (z, out *G.Node, err error) {
 		z = c.input("z", f.z, f.Size())
 		if f.Explicit {
-			out, err = op.ConvexProduct(c.env, h, c.input("features", phi, n, h.Rows(), h.Features()), z)
+			out, err = op.ConvexProduct(c.env, h, c.input("features", f.phi, n, h.Rows(), h.Features()), z)
 		} else {
 			x, gates := f.tokens(c)
 			out, err = op.ConvexOperator(c.env, h, x, gates, z)

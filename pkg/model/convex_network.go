@@ -160,13 +160,14 @@ func RandomNetwork(h op.ConvexHead, relu bool, gates []float64, m int, seed uint
 }
 
 // factorGraph is loss + beta * Decay of a network on the examples of a fit with
-// its gradients.
+// its gradients. Where the fit holds features, and features are asked for, a
+// gated network runs on these through the product of its layers.
 type factorGraph struct {
 	*convexGraph[float64]
 	w1, w2 []float64
 }
 
-func (f *ConvexFit) factorGraph(n *HeadNetwork, beta float64) (*factorGraph, error) {
+func (f *ConvexFit) factorGraph(n *HeadNetwork, beta float64, features bool) (*factorGraph, error) {
 	if n.Head != f.Head {
 		return nil, errors.New("the network is of another head than the fit")
 	}
@@ -179,8 +180,16 @@ func (f *ConvexFit) factorGraph(n *HeadNetwork, beta float64) (*factorGraph, err
 	var err error
 	g.convexGraph, err = newConvexGraph(f.Options.Workers, func(c *convexGraph[float64]) (G.Nodes, error) {
 		w1, w2 := c.input("w1", g.w1, J, n.Heads, a), c.input("w2", g.w2, J, n.Heads, b)
-		x, gates := f.tokens(c)
-		out, err := op.ConvexNetwork(c.env, f.Head, n.ReLU, x, gates, w1, w2)
+		var out *G.Node
+		var err error
+		if features && f.Explicit && !n.ReLU {
+			if out, err = op.FactorProduct(c.env, f.Head, w1, w2); err == nil {
+				out, err = op.ConvexProduct(c.env, f.Head, c.input("features", f.phi, f.Data.N, f.Head.Rows(), f.Head.Features()), out)
+			}
+		} else {
+			x, gates := f.tokens(c)
+			out, err = op.ConvexNetwork(c.env, f.Head, n.ReLU, x, gates, w1, w2)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -201,7 +210,7 @@ func (f *ConvexFit) factorGraph(n *HeadNetwork, beta float64) (*factorGraph, err
 // of the fit, in float64, never below the optimum of the convex problem for the
 // same gates (which says nothing of a ReLU network).
 func (f *ConvexFit) Objective(n *HeadNetwork, beta float64) (float64, error) {
-	g, err := f.factorGraph(n, beta)
+	g, err := f.factorGraph(n, beta, false)
 	if err != nil {
 		return 0, err
 	}
@@ -279,7 +288,7 @@ func (f *ConvexFit) FitFactors(ctx context.Context, beta float64, start *HeadNet
 
 // descend runs L-BFGS on the factors of n.
 func (f *ConvexFit) descend(ctx context.Context, beta float64, n *HeadNetwork, iterations int) (used int, value float64, err error) {
-	g, err := f.factorGraph(n, beta)
+	g, err := f.factorGraph(n, beta, true)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -742,6 +742,21 @@ func TestConvexFactors(t *testing.T) {
 			if s.Objective < c.optimum-1e-9 || s.Objective > c.optimum*(1+1e-4) {
 				t.Errorf("objective %.10f, optimum %.10f", s.Objective, c.optimum)
 			}
+			value, err := f.Objective(s.Network, beta)
+			if err != nil || math.Abs(value-s.Objective) > 1e-12*value {
+				t.Errorf("the network itself has the objective %.16g, expected %.16g, %v", value, s.Objective, err)
+			}
+			relu, err := RandomNetwork(f.Head, true, f.Gates, 2, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, err := f.Objective(relu, beta)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err := f.FitFactors(context.Background(), beta, relu, FactorOptions{Tolerance: 1e-7, MaxIterations: 30}); err != nil || !(r.Objective < before) || r.Certificate != nil {
+				t.Errorf("a ReLU network went from %v to %+v, %v", before, r, err)
+			}
 			t.Logf("objective over optimum %.2g, gap %.2g, sigma ratio - 1 %.2g, %d iterations, %d escapes", s.Objective/c.optimum-1, s.Certificate.RelativeGap, s.Certificate.SigmaRatio-1, s.Iterations, s.Escapes)
 		})
 	}

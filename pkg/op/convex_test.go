@@ -193,9 +193,13 @@ func TestConvexRankOne(t *testing.T) {
 					}
 				}
 			}
+			product := outputs(t, func(e *Env, in []*G.Node) (*G.Node, error) { return FactorProduct(e, h, in[0], in[1]) }, h.Size(), w1, w2)
+			if d := farthest(product, z.data); d > 1e-14 {
+				t.Errorf("%s: product of the layers is wrong by %g", name, d)
+			}
 			phi := input{shape: []int{n, h.Rows(), h.Features()}, data: make([]float64, n*h.Rows()*h.Features()), frozen: true}
 			ConvexFeatures(h, 1, n, x.data, gates.data, phi.data)
-			product := outputs(t, func(e *Env, in []*G.Node) (*G.Node, error) { return ConvexProduct(e, h, in[0], in[1]) }, n*row, phi, z)
+			product = outputs(t, func(e *Env, in []*G.Node) (*G.Node, error) { return ConvexProduct(e, h, in[0], in[1]) }, n*row, phi, z)
 			if d := farthest(product, want); d > 1e-13 {
 				t.Errorf("%s: convex head differs from the network by %g", name, d)
 			}
@@ -278,6 +282,7 @@ func TestConvexNetworkGradient(t *testing.T) {
 			x, gates := headData(rng, h, n)
 			a, b := h.BlockShape()
 			w1, w2 := random(rng, -1, 1, h.BlockCount(), m, a), random(rng, -1, 1, h.BlockCount(), m, b)
+			checkGradient(t, func(e *Env, in []*G.Node) (*G.Node, error) { return FactorProduct(e, h, in[0], in[1]) }, h.Size(), w1, w2)
 			for _, relu := range []bool{false, true} {
 				checkGradient(t, func(e *Env, in []*G.Node) (*G.Node, error) {
 					e.Workers = 2
