@@ -133,6 +133,8 @@ func (p *interpolation) explained(ctx context.Context, r *infer.Restorer, img *i
 	var input explain.Input
 	var err error
 	switch {
+	case p.simulate && p.options.Linear:
+		return nil, usagef("--linear: found beside --explain and --simulate, expected two of the three")
 	case p.simulate:
 		input, err = p.degraded(r, img, taskName, scale)
 	case taskName == data.Scale:
@@ -142,10 +144,10 @@ func (p *interpolation) explained(ctx context.Context, r *infer.Restorer, img *i
 		}
 		c := opt.Crop
 		part := cropImage(img, image.Rect(c.Min.X/scale, c.Min.Y/scale, (c.Max.X+scale-1)/scale, (c.Max.Y+scale-1)/scale))
-		input.Y, input.Mask, input.C, input.H, input.W, err = r.Samples(part, infer.ImageOptions{Scale: scale})
+		input.Y, input.Mask, input.C, input.H, input.W, err = r.Samples(part, infer.ImageOptions{Scale: scale, Options: infer.Options{Linear: p.options.Linear}})
 		input.Origin, input.Whole = c.Min, image.Pt(scale*img.W, scale*img.H)
 	default:
-		o := infer.ImageOptions{Mask: p.mask, Pattern: strings.ToLower(p.flags.pattern)}
+		o := infer.ImageOptions{Mask: p.mask, Pattern: strings.ToLower(p.flags.pattern), Options: infer.Options{Linear: p.options.Linear}}
 		input.Y, input.Mask, input.C, input.H, input.W, err = r.Samples(img, o)
 	}
 	if err != nil {
@@ -205,6 +207,7 @@ func explainFlag(err error) error {
 // cropImage returns a part of an image, without its transparency.
 func cropImage(img *imageio.Image, r image.Rectangle) *imageio.Image {
 	out := imageio.New(img.C, r.Dy(), r.Dx())
+	out.ICC = img.ICC
 	for c := range img.C {
 		for y := range r.Dy() {
 			copy(out.Pix[(c*r.Dy()+y)*r.Dx():][:r.Dx()], img.Pix[(c*img.H+r.Min.Y+y)*img.W+r.Min.X:])

@@ -69,10 +69,11 @@ stderr: with --mask, or where pixels are fully transparent, those pixels are fil
 with --task demosaic (or --pattern) a one-channel mosaic becomes a colour image;
 otherwise the image becomes twice as large, or as --scale says.
 
-Images are PNG, JPEG or TIFF files, folders of them, patterns such as 'in/*.png', or
-- for standard input. The result goes beside the input as STEM_demosaic.png,
-STEM_x2.png or STEM_fill.png, or where -o says. Bit depth, gray and colour profile
-of the input are kept. A result is never written over its input, and over another
+Images are PNG, JPEG, TIFF, PGM or PPM files, raw pictures of cameras as DNG files
+(developed into sRGB), folders of them, patterns such as 'in/*.png', or - for
+standard input. The result goes beside the input as STEM_demosaic.png,
+STEM_x2.png or STEM_fill.png, or where -o says. Bit depth, gray, colour profile and
+EXIF data of the input are kept. A result is never written over its input, and over another
 file only with --overwrite.
 
 --simulate takes a complete image, takes samples away as --task says, restores it and
@@ -108,6 +109,7 @@ the learned numbers. With --simulate it shows the errors too.`,
 	f.BoolVar(&p.skipExisting, "skip-existing", false, "leave inputs out whose result exists")
 	f.IntVarP(&p.options.Workers, "jobs", "j", 0, "tiles computed at a time (default one per core)")
 	f.IntVar(&p.options.Tile, "tile", 0, "side of tiles in pixels (default chosen by --max-memory); the result does not depend on it")
+	f.BoolVar(&p.options.Linear, "linear", false, "restore linear light: decode by the colour profile's tone curves, or sRGB's, and code the result")
 	f.IntVar(&p.options.Ensemble, "ensemble", 1, ensembleUsage)
 	f.StringVar(&p.maxMemory, "max-memory", "", "bound on memory for the restoration, such as 800MB or 2GiB")
 	f.BoolVar(&p.asJSON, "json", false, "print one JSON object per image on stdout")
@@ -288,7 +290,7 @@ func expand(args []string) []job {
 		case isDir(arg):
 			files, err := imagesIn(arg)
 			if err == nil && len(files) == 0 {
-				err = &imageio.FormatError{Name: arg, Found: "a folder without images", Expected: "PNG, JPEG or TIFF files"}
+				err = &imageio.FormatError{Name: arg, Found: "a folder without images", Expected: "PNG, JPEG, TIFF, DNG or PNM files"}
 			}
 			if err != nil {
 				jobs = append(jobs, job{in: arg, err: err})
@@ -312,7 +314,7 @@ func expand(args []string) []job {
 }
 
 // imageEndings are those of files taken from folders.
-var imageEndings = []string{".png", ".jpg", ".jpeg", ".tif", ".tiff"}
+var imageEndings = []string{".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dng", ".pgm", ".ppm", ".pnm"}
 
 // imagesIn lists the image files of a folder, sorted, not those of its folders.
 func imagesIn(dir string) ([]string, error) {
@@ -375,7 +377,7 @@ func (p *interpolation) one(ctx context.Context, j job, inputs []inputFile, writ
 		return rep, nil
 	}
 	if !p.quiet {
-		bar.line(p.app, "%s: %s, %s with %s", j.in, size(img), p.doing(taskName, scale), r.Name)
+		bar.line(p.app, "%s: %s, %s with %s", j.in, size(img), p.doing(img, taskName, scale), r.Name)
 	}
 
 	page, err := p.explained(ctx, r, img, taskName, scale, j.in)
@@ -426,6 +428,9 @@ func (p *interpolation) decide(img *imageio.Image) string {
 	}
 	if p.model != "" {
 		return p.restorers["\x00"+p.model].Task // opened by check
+	}
+	if img.Raw != nil {
+		return data.Demosaic
 	}
 	if !p.simulate && slices.Contains(img.Alpha, 0) {
 		return data.Fill
@@ -478,7 +483,7 @@ func what(taskName string, scale int) string {
 }
 
 // doing says what is done, for people.
-func (p *interpolation) doing(taskName string, scale int) string {
+func (p *interpolation) doing(img *imageio.Image, taskName string, scale int) string {
 	prefix := ""
 	if p.simulate {
 		prefix = "simulated "
@@ -486,7 +491,10 @@ func (p *interpolation) doing(taskName string, scale int) string {
 	switch taskName {
 	case data.Demosaic:
 		pattern := strings.ToLower(p.flags.pattern)
-		if pattern == "" {
+		switch {
+		case pattern == "" && img.Raw != nil:
+			pattern = img.Raw.Pattern
+		case pattern == "":
 			pattern = "rggb"
 		}
 		return prefix + "demosaicking (" + pattern + ")"
@@ -499,7 +507,10 @@ func (p *interpolation) doing(taskName string, scale int) string {
 // size describes an image.
 func size(img *imageio.Image) string {
 	kind := "colour"
-	if img.Gray {
+	switch {
+	case img.Raw != nil:
+		kind = "mosaic of a camera"
+	case img.Gray:
 		kind = "gray"
 	}
 	return fmt.Sprintf("%dx%d %s", img.W, img.H, kind)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 )
@@ -574,4 +575,61 @@ func FuzzDNG(f *testing.F) {
 			}
 		}
 	})
+}
+
+// goldenDNG is the file in testdata: slopes and an edge under a gray light, in
+// tiles of lossless JPEG behind a preview, to be turned clockwise.
+func goldenDNG() []byte {
+	f := dngFile{w: 24, h: 16, bits: 12, compression: compressJPEG, predictor: 6, comps: 2, tile: 16, preview: true, pattern: "gbrg"}
+	neutral := [3]float64{0.5, 1, 0.625}
+	for y := range f.h {
+		for x := range f.w {
+			v := 0.1 + 0.02*float64(x) + 0.01*float64(y)
+			if x > y+8 {
+				v *= 0.5
+			}
+			c := strings.IndexByte(letters, f.pattern[y%2*2+x%2])
+			f.pix = append(f.pix, uint16(128+v*neutral[c]*(4000-128)))
+		}
+	}
+	f.raw = func(b *branch, a binary.AppendByteOrder) {
+		b.set(a, tagBlack, 3, 128)
+		b.set(a, tagWhite, 3, 4000)
+	}
+	f.first = func(b *branch, a binary.AppendByteOrder) {
+		b.set(a, tagOrientation, 3, 6)
+		b.set(a, tagIlluminant, 3, 21)
+		b.fields = append(b.fields, field{tag: tagColorMatrix, typ: 10, data: srational(a, testCamera[:]...)}, field{tag: tagNeutral, typ: 5, data: srational(a, neutral[:]...)})
+	}
+	return f.write()
+}
+
+// The committed file is what the writer writes; its grays are gray.
+func TestDNGGolden(t *testing.T) {
+	const path = "testdata/mosaic.dng"
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(goldenDNG(), want) {
+		t.Fatalf("%s is not what goldenDNG writes", path)
+	}
+	m, err := DecodeFile(path, DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.W != 16 || m.H != 24 || m.Raw == nil || m.Exif == nil {
+		t.Fatalf("%dx%d, raw %v, EXIF of %d bytes", m.W, m.H, m.Raw, len(m.Exif))
+	}
+	bal := m.Raw.Balanced(m.Pix, m.H, m.W)
+	for i, v := range bal {
+		x, y := i/m.W, 15-i%m.W // where it is stored
+		l := 0.1 + 0.02*float64(x) + 0.01*float64(y)
+		if x > y+8 {
+			l *= 0.5
+		}
+		if math.Abs(float64(v)-l) > 2.0/3872*2 {
+			t.Fatalf("sample %d: %v, want %v", i, v, l)
+		}
+	}
 }

@@ -39,6 +39,10 @@ type Options struct {
 	// besides, 8 mirrored besides; 0 and 1 as it is alone. So many times slower, and
 	// a little better: what a network does not treat alike evens out.
 	Ensemble int
+	// Linear restores images in linear light instead of their coded samples:
+	// RestoreImage and Simulate decode by the tone curves of the colour profile,
+	// or as sRGB, and code the result. Networks are trained on coded samples.
+	Linear bool
 
 	held int64 // bytes of inputs, which count where MaxMemory is not given
 }

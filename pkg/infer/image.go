@@ -17,7 +17,8 @@ type ImageOptions struct {
 	Options
 
 	// Pattern is the Bayer pattern of a mosaic: rggb, bggr, grbg or gbrg, the
-	// colours of its first 2x2 pixels in reading order; "" is rggb.
+	// colours of its first 2x2 pixels in reading order; "" is what a camera's file
+	// says, else rggb.
 	Pattern string
 	// Scale is how many times larger the result is; 0 is what the network was
 	// trained for, or 2.
@@ -62,7 +63,8 @@ func WithProgress(f func(done, total int)) Option { return func(o *ImageOptions)
 // Restore fills in what is missing of img, which depends on the network's task:
 //
 //   - demosaic: img is the one-channel mosaic of a colour sensor; the result has
-//     its size and three channels;
+//     its size and three channels (that of a camera's file, as RestoreImage takes
+//     it, is developed into sRGB);
 //   - scale: the result is s times wider and higher; sample (i,j) of img is its
 //     pixel (s*i, s*j) (see WithScale);
 //   - fill: pixels marked by WithMask, and those whose alpha is 0, are replaced
@@ -93,18 +95,28 @@ func (n *Network) RestoreImage(ctx context.Context, img *imageio.Image, o ImageO
 // RestoreImage fills in what is missing of img; see Network.Restore and
 // Network.RestoreImage.
 func (r *Restorer) RestoreImage(ctx context.Context, img *imageio.Image, o ImageOptions) (*imageio.Image, error) {
+	img, finish, err := r.prepare(img, &o)
+	if err != nil {
+		return nil, err
+	}
 	if err := r.checkImage(img, &o); err != nil {
 		return nil, err
 	}
 	o.hold(img)
+	var out *imageio.Image
 	switch r.Task {
 	case data.Demosaic:
-		return r.demosaic(ctx, img, o)
+		out, err = r.demosaic(ctx, img, o)
 	case data.Scale:
-		return r.scale(ctx, img, o)
+		out, err = r.scale(ctx, img, o)
 	default:
-		return r.fill(ctx, img, o)
+		out, err = r.fill(ctx, img, o)
 	}
+	if err != nil {
+		return nil, err
+	}
+	finish(out)
+	return out, nil
 }
 
 // hold counts an image that callers may well hold on to, and gives what decoding
@@ -168,8 +180,12 @@ func (r *Restorer) checkImage(img *imageio.Image, o *ImageOptions) error {
 }
 
 // Samples returns what RestoreImage starts from: the known samples y (C,H,W) of
-// img, zero where the mask (C,H,W) is 0, at the size of the result.
+// img, zero where the mask (C,H,W) is 0, at the size of the result; those of a
+// camera's mosaic are balanced and coded as the network sees them.
 func (r *Restorer) Samples(img *imageio.Image, o ImageOptions) (y, mask []float32, c, h, w int, err error) {
+	if img, _, err = r.prepare(img, &o); err != nil {
+		return nil, nil, 0, 0, 0, err
+	}
 	if err := r.checkImage(img, &o); err != nil {
 		return nil, nil, 0, 0, 0, err
 	}

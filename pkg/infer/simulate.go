@@ -45,10 +45,17 @@ func (n *Network) Simulate(ctx context.Context, img *imageio.Image, d data.Degra
 // Simulate degrades a complete image, restores it and compares the result with
 // the original; d.Task must be the restorer's.
 func (r *Restorer) Simulate(ctx context.Context, img *imageio.Image, d data.Degradation, seed uint64, opt Options) (*Simulation, error) {
+	if img.Raw != nil {
+		return nil, fmt.Errorf("mosaic: found that of a camera, expected a complete image")
+	}
 	if err := r.checkImage(img, &ImageOptions{}); err != nil {
 		return nil, err
 	}
-	d, err := d.Resolved()
+	light, finish, err := r.prepare(img, &ImageOptions{Options: opt})
+	if err != nil {
+		return nil, err
+	}
+	d, err = d.Resolved()
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +69,7 @@ func (r *Restorer) Simulate(ctx context.Context, img *imageio.Image, d data.Degr
 	}
 	opt.hold(img)
 	s := &signal{h: img.H, w: img.W, owned: true}
-	s.y, s.mask, s.c, err = Degrade(img, d, seed)
+	s.y, s.mask, s.c, err = Degrade(light, d, seed)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +81,7 @@ func (r *Restorer) Simulate(ctx context.Context, img *imageio.Image, d data.Degr
 		img = img.RGB()
 	}
 	sim := &Simulation{Restored: img.WithPix(out, s.c)}
+	finish(sim.Restored)
 	sim.PSNR, sim.SSIM = Measure(d, img.Pix, out, s.c, s.h, s.w)
 	return sim, nil
 }
