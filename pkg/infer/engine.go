@@ -31,8 +31,9 @@ type Options struct {
 	Progress func(done, total int)
 	// RawPhase gives a mosaic to the network as it is. Without it, one of another
 	// Bayer pattern than the network was trained on is mirrored at its first row
-	// or column, and so begins as the pattern it knows. With it one sees what the
-	// network itself makes of a pattern it has never seen.
+	// or column, and so begins as the pattern it knows; and one of an odd number of
+	// rows or columns at its last. With it one sees what the network itself makes of
+	// a pattern it has never seen.
 	RawPhase bool
 	// Ensemble is the number of orientations that the picture is restored in, whose
 	// mean is the result: 2 takes it transposed as well, 4 turned by 180 degrees
@@ -169,8 +170,8 @@ func (n *Network) restore(ctx context.Context, s *signal, opt Options) ([]float3
 func (n *Network) once(ctx context.Context, s *signal, opt Options) ([]float32, error) {
 	switch nc := n.net.Channels(); {
 	case nc == s.c:
-		if dy, dx := n.phase(s); dy+dx > 0 && !opt.RawPhase {
-			return n.moved(ctx, s, dy, dx, opt)
+		if m := n.phase(s); m != (margin{}) && !opt.RawPhase {
+			return n.moved(ctx, s, m, opt)
 		}
 		return n.engine.run(ctx, s, opt)
 	case nc == 1:

@@ -6,24 +6,28 @@ import (
 	"github.com/unrollnet/unrollnet/pkg/data"
 )
 
-// phase returns how many rows and columns (0 or 1 each) a mosaic must be moved
-// down and right to begin as the one the network was trained on. Mirroring keeps
-// a Bayer pattern, so a network that knows one of the four serves them all. It is
-// 0, 0 for every other mask and network.
-func (n *Network) phase(s *signal) (dy, dx int) {
+// margin is how many rows and columns, 0 or 1 of each, a mosaic gets before its
+// first and after its last.
+type margin struct{ top, left, bottom, right int }
+
+// phase returns the margin with which a mosaic begins as the one the network was
+// trained on, and has an even number of rows and columns, as all had in training.
+// Mirroring keeps a Bayer pattern, so a network that knows one of the four serves
+// them all. It is empty for every other mask and network.
+func (n *Network) phase(s *signal) (m margin) {
 	if n.trained.Task != "demosaic" || s.c != 3 || n.net.Channels() != 3 {
-		return 0, 0
+		return m
 	}
 	want, err := data.BayerMask(n.trained.Pattern, 3, 4, 4)
 	if err != nil {
-		return 0, 0 // trained on any pattern
+		return m // trained on any pattern
 	}
-	for _, m := range [][2]int{{0, 0}, {0, 1}, {1, 0}, {1, 1}} {
-		if matches(s, want, m[0], m[1]) {
-			return m[0], m[1]
+	for _, at := range [][2]int{{0, 0}, {0, 1}, {1, 0}, {1, 1}} {
+		if matches(s, want, at[0], at[1]) {
+			return margin{at[0], at[1], (s.h + at[0]) % 2, (s.w + at[1]) % 2}
 		}
 	}
-	return 0, 0
+	return m
 }
 
 // matches says whether the mask of s is that of the mosaic cell (3,4,4) from
@@ -43,26 +47,33 @@ func matches(s *signal, cell []float32, dy, dx int) bool {
 	return true
 }
 
-// moved restores s moved down by dy and right by dx, its new first row and
-// column mirrored from its second (unknown where there is none), and moves the
-// result back.
-func (n *Network) moved(ctx context.Context, s *signal, dy, dx int, opt Options) ([]float32, error) {
-	h, w := s.h+dy, s.w+dx
+// moved restores s with a margin, mirrored at its outermost rows and columns
+// (unknown where there is no row or column to mirror), and cuts that off the result.
+func (n *Network) moved(ctx context.Context, s *signal, g margin, opt Options) ([]float32, error) {
+	h, w := s.h+g.top+g.bottom, s.w+g.left+g.right
 	m := &signal{y: make([]float32, s.c*h*w), mask: make([]float32, s.c*h*w), c: s.c, h: h, w: w, owned: true}
 	for c := range s.c {
 		for y := range h {
-			from := y - dy
-			if from < 0 {
+			from := y - g.top
+			switch {
+			case from < 0:
 				from = 1
+			case from >= s.h:
+				from = s.h - 2
 			}
-			if from >= s.h {
+			if from < 0 || from >= s.h {
 				continue
 			}
 			for _, p := range [][2][]float32{{m.y, s.y}, {m.mask, s.mask}} {
 				dst, src := p[0][(c*h+y)*w:][:w], p[1][(c*s.h+from)*s.w:][:s.w]
-				copy(dst[dx:], src)
-				if dx == 1 && s.w > 1 {
-					dst[0] = src[1]
+				copy(dst[g.left:], src)
+				if s.w > 1 {
+					if g.left == 1 {
+						dst[0] = src[1]
+					}
+					if g.right == 1 {
+						dst[w-1] = src[s.w-2]
+					}
 				}
 			}
 		}
@@ -76,7 +87,7 @@ func (n *Network) moved(ctx context.Context, s *signal, dy, dx int, opt Options)
 	}
 	for c := range s.c {
 		for y := range s.h {
-			copy(r[(c*s.h+y)*s.w:][:s.w], r[(c*h+y+dy)*w+dx:][:s.w])
+			copy(r[(c*s.h+y)*s.w:][:s.w], r[(c*h+y+g.top)*w+g.left:][:s.w])
 		}
 	}
 	return r[: s.c*s.h*s.w : s.c*s.h*s.w], nil

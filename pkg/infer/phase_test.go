@@ -69,6 +69,37 @@ func TestEveryBayerPhase(t *testing.T) {
 	}
 }
 
+// TestOddMosaic restores a mosaic of odd height and width: the result must be that of
+// the picture with its last row and column mirrored, as networks have never seen
+// another than an even size.
+func TestOddMosaic(t *testing.T) {
+	net, err := model.New(model.Config{Type: "swin", Preset: "tiny"}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := New("tiny", net, data.Degradation{Task: "demosaic", Pattern: "rggb"})
+	const h, w = 13, 17
+	d := data.Degradation{Task: data.Demosaic, Pattern: "rggb"}
+	y, mask := degraded(t, d, 3, h, w)
+	got, err := n.RestorePlanar(context.Background(), y, mask, 3, h, w, Options{Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	big, bigMask := make([]float32, 3*(h+1)*(w+1)), make([]float32, 3*(h+1)*(w+1))
+	for i := range big {
+		c, r, q := i/((h+1)*(w+1)), i/(w+1)%(h+1), i%(w+1)
+		r, q = min(r, 2*(h-1)-r), min(q, 2*(w-1)-q)
+		big[i], bigMask[i] = y[(c*h+r)*w+q], mask[(c*h+r)*w+q]
+	}
+	want := forward(t, net, big, bigMask, h+1, w+1)
+	for i, v := range got {
+		c, r, q := i/(h*w), i/w%h, i%w
+		if u := want[(c*(h+1)+r)*(w+1)+q]; v != u {
+			t.Fatalf("channel %d, row %d, column %d is %v, the mirrored picture gives %v", c, r, q, v, u)
+		}
+	}
+}
+
 // TestRawPhase holds RawPhase to giving the network the mosaic as it is, which is
 // what its blocks compute on the whole image.
 func TestRawPhase(t *testing.T) {
