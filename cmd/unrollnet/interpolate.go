@@ -25,6 +25,7 @@ import (
 type interpolation struct {
 	app      *app
 	flags    degradeFlags
+	inputs   inputFlags
 	model    string
 	maskPath string
 	mask     *imageio.Image
@@ -90,7 +91,12 @@ the learned numbers. With --simulate it shows the errors too.`,
 			"  unrollnet interpolate --mask scratches.png scan.jpg\n" +
 			"  unrollnet interpolate --simulate --task fill --missing 0.8 photo.png\n" +
 			"  unrollnet interpolate --simulate --task demosaic --explain page photo.png",
-		Args: argCount(1, -1, "at least one image"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if p.inputs.filesFrom != "" {
+				return nil
+			}
+			return argCount(1, -1, "at least one image")(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := p.check(); err != nil {
 				return err
@@ -101,6 +107,7 @@ the learned numbers. With --simulate it shows the errors too.`,
 	f := c.Flags()
 	p.flags.register(c)
 	p.explain.register(c)
+	p.inputs.register(c)
 	f.StringVarP(&p.model, "model", "m", "", "`NAME` of a network or method, or path of a weight file (default: the embedded network)")
 	f.StringVar(&p.maskPath, "mask", "", "`IMAGE` of the same size: white pixels are missing")
 	f.BoolVar(&p.simulate, "simulate", false, "degrade complete images first, and report PSNR and SSIM")
@@ -219,7 +226,13 @@ type job struct {
 
 // run restores all inputs, one after the other; each uses all workers.
 func (p *interpolation) run(ctx context.Context, args []string) error {
-	jobs := expand(args)
+	jobs, err := p.inputs.inputs(p.app, args)
+	if err != nil {
+		return err
+	}
+	if len(jobs) == 0 {
+		return nil // more shards than inputs
+	}
 	if len(jobs) > 1 {
 		if p.explain.dir != "" {
 			return usagef("--explain: found %d inputs, expected one", len(jobs))
@@ -281,14 +294,18 @@ func (p *interpolation) run(ctx context.Context, args []string) error {
 
 // expand turns arguments into inputs: folders into their images, patterns that
 // are no file into what they match.
-func expand(args []string) []job {
+func expand(args []string, recursive bool) []job {
 	var jobs []job
 	for _, arg := range args {
 		switch {
 		case arg == "-":
 			jobs = append(jobs, job{in: arg})
 		case isDir(arg):
-			files, err := imagesIn(arg)
+			list := imagesIn
+			if recursive {
+				list = imagesBelow
+			}
+			files, err := list(arg)
 			if err == nil && len(files) == 0 {
 				err = &imageio.FormatError{Name: arg, Found: "a folder without images", Expected: "PNG, JPEG, TIFF, DNG or PNM files"}
 			}

@@ -87,7 +87,7 @@ func (p *prediction) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return openError(p.model, err)
 	}
-	jobs := expand(args)
+	jobs := expand(args, false)
 	if p.explain != "" {
 		if len(jobs) > 1 {
 			return usagef("--explain: found %d inputs, expected one", len(jobs))
