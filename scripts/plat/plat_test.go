@@ -98,20 +98,33 @@ func TestParseAttention(t *testing.T) {
 }
 
 func TestCompare(t *testing.T) {
+	of := func(v ...float64) map[uint64]float64 {
+		m := map[uint64]float64{}
+		for i, x := range v {
+			m[uint64(i+1)] = x
+		}
+		return m
+	}
 	for _, c := range []struct {
-		a, b []float64
+		a, b map[uint64]float64
 		want string
 	}{
-		{[]float64{5, 5.1, 5.2}, []float64{4, 4.1, 4.2}, higher},
-		{[]float64{4, 4.1, 4.2}, []float64{5, 5.1, 5.2}, lower},
-		{[]float64{5, 5.1, 6.9}, []float64{4, 4.1, 4.2}, within}, // spreads wider than they differ
-		{[]float64{4.1, 5, 5}, []float64{4, 4.2, 4.2}, within},   // not all beyond all
-		{[]float64{5, 5}, []float64{4, 4, 4}, few},
-		{nil, []float64{4}, unknown},
+		{of(5, 5.1, 5.2), of(4, 4.2, 4.1), higher},
+		{of(4, 4.1, 4.2), of(5, 5.1, 5.2), lower},
+		{of(5, 7, 6), of(4.5, 6.4, 5.6), higher},    // seeds differ by more than forms do
+		{of(5, 5.1, 6.9), of(4, 4.1, 4.2), leaning}, // differences spread wider than their mean
+		{of(4.1, 5, 5), of(4, 4.9, 5.1), within},    // of both signs
+		{of(4, 5, 6), of(4, 5, 6), within},
+		{of(5, 5), of(4, 4, 4), few},
+		{map[uint64]float64{9: 5}, of(4, 4, 4), unknown},
+		{nil, of(4), unknown},
 	} {
 		if got, _ := compare(c.a, c.b); got != c.want {
 			t.Errorf("%v against %v: found %q, expected %q", c.a, c.b, got, c.want)
 		}
+	}
+	if _, d := compare(map[uint64]float64{3: 1, 1: 5}, of(4, 4, 4)); !slices.Equal(d, []float64{1, -3}) {
+		t.Errorf("found differences %v, expected those of the seeds 1 and 3", d)
 	}
 }
 
@@ -124,9 +137,17 @@ func TestReport(t *testing.T) {
 			for seed := range 3 {
 				v := .5 + .1*float64(k) + .001*float64(seed)
 				r.Trainings = append(r.Trainings, training{Task: task, Form: form, Seed: uint64(seed + 1), Steps: 10, Batch: 2, Params: 1234, CPU: 1, Curve: []point{{5, v}, {10, v}}})
-				r.Figures = append(r.Figures, figure{Task: task, Form: form, Seed: uint64(seed + 1), Condition: "clean", Examples: 2000, Values: map[string]float64{taskOf(task).figure: v}})
+				for _, c := range []string{"clean", "noise50"} {
+					x := v
+					if c == "noise50" {
+						x = v - .3 + .05*float64(k)
+					}
+					if c == "clean" || task == "cifar10" {
+						r.Figures = append(r.Figures, figure{Task: task, Form: form, Seed: uint64(seed + 1), Condition: c, Examples: 2000, Values: map[string]float64{taskOf(task).figure: x}})
+					}
+				}
 				r.Attention = append(r.Attention, diagnosis{Task: task, Form: form, Seed: uint64(seed + 1), Examples: 4,
-					Layers: []layer{{Cosine: .1}, {Cosine: .4, Self: []float64{.2, .3}, Entropy: []float64{1, 2}}}})
+					Layers: []layer{{Cosine: .1}, {Cosine: .4 - .1*float64(k), Self: []float64{.2, .3}, Entropy: []float64{1, 2}}}})
 			}
 		}
 	}
@@ -135,7 +156,10 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(files["plat.md"])
-	for _, want := range []string{"50.10 %", "60.10 %", "+10.00", "0.1000", "+0.1000", "Characters of Go's standard library: worse", "10,000 training images: better", "0.100 0.400", "0.250", "1.50", "2,000 test images"} {
+	for _, want := range []string{
+		"50.10", "60.10", "+10.00", "0.100", "+0.100", "Characters of Go's standard library: **worse** (+0.100)", "10,000 training images: **better** (+10.00)",
+		"0.100 0.400", "0.250", "1.50", "2,000 test images", "35.10 (+15.00*)", "loses less at σ = 50 (by 5.0 points)", "p = 2.5: less alike (-0.100), self weight 0.250", "2 of 2",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q", want)
 		}

@@ -60,7 +60,8 @@ func render(r results, base string) (map[string][]byte, error) {
 	p := parts{r}
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"trainings": p.trainings, "figures": p.figures, "robust": p.robust, "attention": p.attention, "verdicts": p.verdicts, "curves": p.curves,
-		"examples": p.examples, "conditions": func(id string) string { return base + "-" + id + ".svg" },
+		"examples": p.examples, "steadier": p.steadier, "apart": p.apart, "learned": p.learned, "count": p.count, "control": p.control,
+		"chart": func(name string) string { return base + "-" + name + ".svg" },
 	}).Parse(pageText)
 	if err != nil {
 		return nil, err
@@ -82,9 +83,9 @@ type parts struct{ r results }
 // shown formats a figure of a task: shares as percent.
 func (t task) shown(v float64) string {
 	if t.classifier() {
-		return fmt.Sprintf("%.2f %%", 100*v)
+		return fmt.Sprintf("%.2f", 100*v)
 	}
-	return fmt.Sprintf("%.4f", v)
+	return fmt.Sprintf("%.3f", v)
 }
 
 // shownDifference formats a difference of figures, with its sign.
@@ -92,7 +93,7 @@ func (t task) shownDifference(v float64) string {
 	if t.classifier() {
 		return fmt.Sprintf("%+.2f", 100*v)
 	}
-	return fmt.Sprintf("%+.4f", v)
+	return fmt.Sprintf("%+.3f", v)
 }
 
 // trainings is the table of what was trained, at what cost.
@@ -114,7 +115,7 @@ func (p parts) trainings() string {
 }
 
 // figures is the table of a task: each form's figures by seed, their mean, and what
-// that is above or below softmax.
+// they are above or below softmax.
 func (p parts) figures(name string) string {
 	t := taskOf(name)
 	base := p.r.values(name, forms[0].name, "clean", t.figure)
@@ -122,25 +123,36 @@ func (p parts) figures(name string) string {
 	for _, f := range p.r.formsOf(name, "clean") {
 		v := p.r.values(name, f.name, "clean", t.figure)
 		var seeds []string
-		for _, x := range v {
+		for _, x := range bySeed(v) {
 			seeds = append(seeds, t.shown(x))
 		}
-		row := []string{f.title, strings.Join(seeds, ", "), t.shown(mean(v)), "", ""}
-		if f.name != forms[0].name {
-			if what, d := compare(v, base); what != unknown {
-				row[3], row[4] = t.shownDifference(d), what
+		row := []string{f.title, strings.Join(seeds, ", "), t.shown(mean(bySeed(v))), "", ""}
+		if what, d := compare(v, base); f.name != forms[0].name && what != unknown {
+			var by []string
+			for _, x := range d {
+				by = append(by, t.shownDifference(x))
 			}
+			row[3], row[4] = strings.Join(by, ", "), t.judged(what)
 		}
 		rows = append(rows, row)
 	}
 	if len(rows) == 0 {
 		return "Not measured.\n"
 	}
-	what := "right, by seed"
+	what := "right, %, by seed"
 	if !t.classifier() {
 		what = "nats a character, by seed"
 	}
-	return page.Table([]string{"attention", what, "mean", "against softmax", "that is"}, rows)
+	return page.Table([]string{"attention", what, "mean", "less softmax, by seed", "that is"}, rows)
+}
+
+// judged says better or worse for higher or lower.
+func (t task) judged(outcome string) string {
+	switch outcome {
+	case higher, lower:
+		return map[bool]string{true: "**better**", false: "**worse**"}[(outcome == higher) == t.classifier()]
+	}
+	return outcome
 }
 
 // examples is how many examples a task was measured on.
@@ -153,18 +165,17 @@ func (p parts) examples(name string) string {
 	return "no"
 }
 
-// robust is the table of a classifier in a group of conditions: means over seeds,
-// and what is lost from clean images.
+// robust is the table of a classifier in all conditions: means over seeds, and by how
+// much they are above or below those of softmax. A star marks what is beyond the
+// seeds.
 func (p parts) robust(name string) string {
 	t := taskOf(name)
-	head, use := []string{"attention"}, []condition{}
-	for _, c := range conditions {
-		if c.table != "attention" && len(p.r.formsOf(name, c.id)) > 0 {
-			use, head = append(use, c), append(head, c.title)
-		}
-	}
+	head, use := []string{"attention"}, p.conditions(name)
 	if len(use) < 2 {
 		return "Not measured.\n"
+	}
+	for _, c := range use {
+		head = append(head, c.title)
 	}
 	var rows [][]string
 	for _, f := range p.r.formsOf(name, use[0].id) {
@@ -175,11 +186,81 @@ func (p parts) robust(name string) string {
 				row = append(row, "-")
 				continue
 			}
-			row = append(row, fmt.Sprintf("%s (±%.2f)", t.shown(mean(v)), 50*spread(v)))
+			cell := t.shown(mean(bySeed(v)))
+			if what, d := compare(v, p.r.values(name, forms[0].name, c.id, t.figure)); f.name != forms[0].name && what != unknown {
+				cell += " (" + t.shownDifference(mean(d))
+				if what == higher || what == lower {
+					cell += "*"
+				}
+				cell += ")"
+			}
+			row = append(row, cell)
 		}
 		rows = append(rows, row)
 	}
 	return page.Table(head, rows)
+}
+
+// conditions lists those a task was measured in, as it is first.
+func (p parts) conditions(name string) []condition {
+	var use []condition
+	for _, c := range conditions {
+		if c.table != "attention" && len(p.r.formsOf(name, c.id)) > 0 {
+			use = append(use, c)
+		}
+	}
+	return use
+}
+
+// steadier says of every form in which conditions it loses less, or more, of what it
+// gets right on clean images than softmax does.
+func (p parts) steadier() string {
+	var b strings.Builder
+	for _, f := range forms[1:] {
+		for _, t := range tasks {
+			use := p.conditions(t.name)
+			if !t.classifier() || len(use) < 2 || len(p.r.values(t.name, f.name, use[0].id, t.figure)) == 0 {
+				continue
+			}
+			drop := func(form, id string) map[uint64]float64 {
+				d, clean := p.r.values(t.name, form, id, t.figure), p.r.values(t.name, form, use[0].id, t.figure)
+				for seed := range d {
+					d[seed] = clean[seed] - d[seed]
+				}
+				return d
+			}
+			var less, more []string
+			few3 := false
+			for _, c := range use[1:] {
+				what, d := compare(drop(f.name, c.id), drop(forms[0].name, c.id))
+				said := fmt.Sprintf("%s (by %.1f points)", c.title, 100*math.Abs(mean(d)))
+				switch what {
+				case lower:
+					less = append(less, said)
+				case higher:
+					more = append(more, said)
+				case few, unknown:
+					few3 = true
+				}
+			}
+			said := "no difference beyond the seeds"
+			switch {
+			case few3:
+				said = few
+			case len(less) > 0 && len(more) > 0:
+				said = "loses less at " + strings.Join(less, ", ") + "; more at " + strings.Join(more, ", ")
+			case len(less) > 0:
+				said = "loses less at " + strings.Join(less, ", ")
+			case len(more) > 0:
+				said = "loses more at " + strings.Join(more, ", ")
+			}
+			fmt.Fprintf(&b, "- %s, %s: %s.\n", f.title, t.title, said)
+		}
+	}
+	if b.Len() == 0 {
+		return "Nothing was measured.\n"
+	}
+	return b.String()
 }
 
 // layersOf returns, by layer with the embedding first, the means over seeds (and
@@ -236,22 +317,16 @@ func (p parts) attention(name string) string {
 	return page.Table([]string{"attention", "cosine: embedding, then each layer", "self weight by layer", "entropy by layer, nats"}, rows)
 }
 
-// verdicts says of every form and task what three seeds tell.
+// verdicts says of every form and task what the seeds tell.
 func (p parts) verdicts() string {
 	var b strings.Builder
 	for _, f := range forms[1:] {
 		var said []string
 		for _, t := range tasks {
 			v, base := p.r.values(t.name, f.name, "clean", t.figure), p.r.values(t.name, forms[0].name, "clean", t.figure)
-			what, d := compare(v, base)
-			switch what {
-			case unknown:
-				continue
-			case higher, lower:
-				better := (what == higher) == t.classifier()
-				what = map[bool]string{true: "better", false: "worse"}[better]
+			if what, d := compare(v, base); what != unknown {
+				said = append(said, fmt.Sprintf("%s: %s (%s)", t.title, t.judged(what), t.shownDifference(mean(d))))
 			}
-			said = append(said, fmt.Sprintf("%s: %s (%s)", t.title, what, t.shownDifference(d)))
 		}
 		if len(said) > 0 {
 			fmt.Fprintf(&b, "- %s. %s.\n", f.title, strings.Join(said, "; "))
@@ -261,6 +336,128 @@ func (p parts) verdicts() string {
 		return "Nothing was measured.\n"
 	}
 	return b.String()
+}
+
+// count says how many comparisons with softmax the page makes on unharmed data, and
+// how many are beyond the seeds.
+func (p parts) count() string {
+	all, beyond := 0, 0
+	for _, f := range forms[1:] {
+		for _, t := range tasks {
+			what, _ := compare(p.r.values(t.name, f.name, "clean", t.figure), p.r.values(t.name, forms[0].name, "clean", t.figure))
+			switch what {
+			case higher, lower:
+				beyond++
+				all++
+			case leaning, within:
+				all++
+			}
+		}
+	}
+	return fmt.Sprintf("%d of %d", beyond, all)
+}
+
+// apart says of every form and task whether tokens after the last layer are less or
+// more alike than with softmax, and what the mean self weight is beside.
+func (p parts) apart() string {
+	last := func(task, form string) (cosine, self map[uint64]float64) {
+		cosine, self = map[uint64]float64{}, map[uint64]float64{}
+		for _, d := range p.r.Attention {
+			if d.Task == task && d.Form == form {
+				cosine[d.Seed] = d.Layers[len(d.Layers)-1].Cosine
+				sum := 0.
+				for _, l := range d.Layers[1:] {
+					sum += mean(l.Self)
+				}
+				self[d.Seed] = sum / float64(len(d.Layers)-1)
+			}
+		}
+		return cosine, self
+	}
+	var b strings.Builder
+	for _, t := range tasks {
+		base, baseSelf := last(t.name, forms[0].name)
+		var said []string
+		for _, f := range forms[1:] {
+			cosine, self := last(t.name, f.name)
+			what, d := compare(cosine, base)
+			if what == unknown || what == few {
+				continue
+			}
+			word := map[string]string{higher: "more alike", lower: "less alike"}[what]
+			if word == "" {
+				word = "no difference beyond the seeds"
+			}
+			said = append(said, fmt.Sprintf("%s: %s (%+.3f), self weight %.3f", f.title, word, mean(d), mean(bySeed(self))))
+		}
+		if len(said) > 0 {
+			fmt.Fprintf(&b, "- %s (softmax: cosine %.3f, self weight %.3f). %s.\n", t.title, mean(bySeed(base)), mean(bySeed(baseSelf)), strings.Join(said, "; "))
+		}
+	}
+	if b.Len() == 0 {
+		return "Nothing was measured.\n"
+	}
+	return b.String()
+}
+
+// learned is the table of what exponents became where they were learned.
+func (p parts) learned() string {
+	var rows [][]string
+	for _, d := range p.r.Attention {
+		if d.Form != "learned" {
+			continue
+		}
+		row := []string{fmt.Sprintf("%s, seed %d", taskOf(d.Task).title, d.Seed)}
+		for _, l := range d.Layers[1:] {
+			var heads []string
+			for _, v := range l.P {
+				heads = append(heads, fmt.Sprintf("%.2f", v))
+			}
+			row = append(row, strings.Join(heads, " "))
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		return "Not measured.\n"
+	}
+	head := []string{"p of the heads after training"}
+	for i := range len(rows[0]) - 1 {
+		head = append(head, fmt.Sprintf("layer %d", i+1))
+	}
+	return page.Table(head, rows)
+}
+
+// control is what a second, independent implementation of the task lm, with exact
+// differences of values and absolute eps of 0.1, gave: nats of one seed or two.
+var control = []struct {
+	form  string
+	value []float64
+}{
+	{"softmax", []float64{2.2148, 2.2129}}, {"p1.5-absolute", []float64{2.2969, 2.2905}}, {"p1.5-neutral", []float64{2.2324}},
+	{"mixed", []float64{2.2291}}, {"p2.5-absolute", []float64{2.1704, 2.1763}}, {"p3", []float64{2.1765}},
+}
+
+// control holds the text task against the control: each form less softmax, on the
+// seeds there are.
+func (p parts) control() string {
+	base := p.r.values("lm", forms[0].name, "clean", "nats")
+	var rows [][]string
+	for _, c := range control {
+		v := p.r.values("lm", c.form, "clean", "nats")
+		_, d := compare(v, base)
+		if len(d) == 0 {
+			continue
+		}
+		row := []string{formOf(c.form).title, fmt.Sprintf("%.3f", mean(bySeed(v))), "", fmt.Sprintf("%.3f", mean(c.value)), ""}
+		if c.form != forms[0].name {
+			row[2], row[4] = fmt.Sprintf("%+.3f", mean(d)), fmt.Sprintf("%+.3f", mean(c.value)-mean(control[0].value))
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		return "Not measured.\n"
+	}
+	return page.Table([]string{"attention", "here", "less softmax", "control", "less softmax"}, rows)
 }
 
 // curves is the table of validation figures over the share of the steps, of seed 1.
@@ -301,7 +498,7 @@ var colors = map[string]string{"softmax": "#000000", "p1.5": "#0072b2", "p2.5": 
 func trainingChart(r results) []byte {
 	var panels []page.Panel
 	for _, t := range tasks {
-		p := page.Panel{Title: t.title, XLabel: "steps", YLabel: "right on held-out images, %", Lines: true, Last: "%.1f"}
+		p := page.Panel{Title: t.title, XLabel: "steps", YLabel: "right on held-out images, %", Lines: true, Last: "%.1f", Room: .3}
 		scale := 100.
 		if !t.classifier() {
 			p.YLabel, p.Last, scale = "nats a held-out character", "%.3f", 1
@@ -326,8 +523,8 @@ func trainingChart(r results) []byte {
 func attentionChart(r results) []byte {
 	var panels []page.Panel
 	for _, t := range tasks {
-		cosine := page.Panel{Title: t.title + ": tokens alike", XLabel: "layer (0: embedding)", YLabel: "mean cosine of tokens", Lines: true}
-		self := page.Panel{Title: t.title + ": self weight", XLabel: "layer", YLabel: "weight of a token to itself", Lines: true}
+		cosine := page.Panel{Title: t.title + ": tokens alike", XLabel: "layer (0: embedding)", YLabel: "mean cosine of tokens", Lines: true, Room: .3}
+		self := page.Panel{Title: t.title + ": self weight", XLabel: "layer", YLabel: "weight of a token to itself", Lines: true, Room: .3}
 		for _, f := range forms {
 			if colors[f.name] == "" || !slices.Contains([]string{"cifar10", "lm"}, t.name) {
 				continue

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"math"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -112,13 +112,22 @@ func rank(task, form, id string, seed uint64) int {
 	return ((t*100+c+1)*100+f)*1000 + int(seed%1000)
 }
 
-// values returns what all seeds of a form reach in a condition.
-func (r results) values(task, form, condition, what string) []float64 {
-	var out []float64
+// values returns what a form reaches in a condition, by seed.
+func (r results) values(task, form, condition, what string) map[uint64]float64 {
+	out := map[uint64]float64{}
 	for _, f := range r.Figures {
 		if v, ok := f.Values[what]; ok && f.Task == task && f.Form == form && f.Condition == condition {
-			out = append(out, v)
+			out[f.Seed] = v
 		}
+	}
+	return out
+}
+
+// bySeed lists values in the order of their seeds.
+func bySeed(v map[uint64]float64) []float64 {
+	var out []float64
+	for _, seed := range slices.Sorted(maps.Keys(v)) {
+		out = append(out, v[seed])
 	}
 	return out
 }
@@ -134,34 +143,44 @@ func (r results) formsOf(task, condition string) []form {
 	return out
 }
 
-// The outcome of a comparison of two lists of figures.
+// The outcome of a comparison.
 const (
 	higher  = "higher"
 	lower   = "lower"
-	within  = "within the spread of the seeds"
-	unknown = "not measured"
+	leaning = "the same sign each time, within the seeds"
+	within  = "within the seeds"
 	few     = "too few seeds to say"
+	unknown = "not measured"
 )
 
 // leastSeeds is how many trainings each of two forms needs to be compared.
 const leastSeeds = 3
 
-// compare says whether the figures a are beyond the spread of the seeds above or
-// below b: every one of a is, and the means differ by more than either list
-// spreads.
-func compare(a, b []float64) (outcome string, difference float64) {
-	if len(a) == 0 || len(b) == 0 {
-		return unknown, math.NaN()
+// compare holds figures a against figures b of the same seeds, which began with the
+// same parameters and saw the same examples in the same order. a is higher or lower
+// than b where the difference has the same sign for every seed and its mean is more
+// than what the differences spread. differences are in the order of the seeds.
+func compare(a, b map[uint64]float64) (outcome string, differences []float64) {
+	d := map[uint64]float64{}
+	for seed, v := range a {
+		if w, ok := b[seed]; ok {
+			d[seed] = v - w
+		}
 	}
-	difference = mean(a) - mean(b)
-	wide := max(spread(a), spread(b))
+	if len(d) == 0 {
+		return unknown, nil
+	}
+	differences = bySeed(d)
+	least, most, m := slices.Min(differences), slices.Max(differences), mean(differences)
 	switch {
-	case len(a) < leastSeeds || len(b) < leastSeeds:
-		return few, difference
-	case slices.Min(a) > slices.Max(b) && difference > wide:
-		return higher, difference
-	case slices.Max(a) < slices.Min(b) && -difference > wide:
-		return lower, difference
+	case len(differences) < leastSeeds:
+		return few, differences
+	case least <= 0 && most >= 0:
+		return within, differences
+	case max(m, -m) <= most-least:
+		return leaning, differences
+	case m > 0:
+		return higher, differences
 	}
-	return within, difference
+	return lower, differences
 }

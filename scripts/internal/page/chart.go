@@ -24,7 +24,7 @@ type Panel struct {
 	LogX, Lines           bool
 	Last                  string  // of lines: the last value beside the name, in this format; "" for none
 	Top                   float64 // of lines: how far below the highest value the axis begins at most; 0 for all
-	Room                  float64 // of lines: names stand in this share of the height, kept free above; 0 for below, at the right
+	Room                  float64 // of lines: names stand in this share of the height, kept free above, in two columns; 0 for below, at the right
 	Series                []Series
 }
 
@@ -180,16 +180,16 @@ func drawPanel(b *bytes.Buffer, p Panel, left float64) {
 					n++
 				}
 			}
-			y := u - 12 - 16*float64(n)
-			if p.Room > 0 {
-				y = t + 18 + 16*float64(n)
+			x, y := r-136, u-12-16*float64(n)
+			if p.Room > 0 { // two columns
+				x, y = l+10+float64(n%2)*(r-l)/2, t+18+16*float64(n/2)
 			}
 			label := escape.Replace(s.Name)
 			if p.Last != "" {
 				label += fmt.Sprintf(", "+p.Last, s.Y[len(s.Y)-1])
 			}
 			fmt.Fprintf(b, `<path d="M%.1f %.1fh18" stroke="%s" stroke-width="3"/><text x="%.1f" y="%.1f">%s</text>`+"\n",
-				r-136, y-4, s.Color, r-112, y, label)
+				x, y-4, s.Color, x+24, y, label)
 			continue
 		}
 		x, y := px(s.X[0]), py(s.Y[0])
