@@ -31,8 +31,8 @@ type Options struct {
 	Progress func(done, total int)
 	// RawPhase gives a mosaic to the network as it is. Without it, one of another
 	// Bayer pattern than the network was trained on is mirrored at its first row
-	// or column, and so begins as the pattern it knows; and one of an odd number of
-	// rows or columns at its last. With it one sees what the network itself makes of
+	// or column, and so begins as the pattern it knows; and for a transformer one of
+	// an odd number of rows or columns at its last. With it one sees what the network itself makes of
 	// a pattern it has never seen.
 	RawPhase bool
 	// Ensemble is the number of orientations that the picture is restored in, whose

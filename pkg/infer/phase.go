@@ -11,9 +11,11 @@ import (
 type margin struct{ top, left, bottom, right int }
 
 // phase returns the margin with which a mosaic begins as the one the network was
-// trained on, and has an even number of rows and columns, as all had in training.
-// Mirroring keeps a Bayer pattern, so a network that knows one of the four serves
-// them all. It is empty for every other mask and network.
+// trained on. Mirroring keeps a Bayer pattern, so a network that knows one of the
+// four serves them all. A network without graphs gets an even number of rows and
+// columns besides, as it had in training: half of a transformer's last tokens would
+// be empty, where pixels of a graph simply have fewer neighbours. The margin is empty
+// for every other mask and network.
 func (n *Network) phase(s *signal) (m margin) {
 	if n.trained.Task != "demosaic" || s.c != 3 || n.net.Channels() != 3 {
 		return m
@@ -24,7 +26,11 @@ func (n *Network) phase(s *signal) (m margin) {
 	}
 	for _, at := range [][2]int{{0, 0}, {0, 1}, {1, 0}, {1, 1}} {
 		if matches(s, want, at[0], at[1]) {
-			return margin{at[0], at[1], (s.h + at[0]) % 2, (s.w + at[1]) % 2}
+			m.top, m.left = at[0], at[1]
+			if !n.net.Config().Uses("normalization") {
+				m.bottom, m.right = (s.h+m.top)%2, (s.w+m.left)%2
+			}
+			return m
 		}
 	}
 	return m

@@ -69,9 +69,9 @@ func TestEveryBayerPhase(t *testing.T) {
 	}
 }
 
-// TestOddMosaic restores a mosaic of odd height and width: the result must be that of
-// the picture with its last row and column mirrored, as networks have never seen
-// another than an even size.
+// TestOddMosaic restores a mosaic of odd height and width by a transformer: the result
+// must be that of the picture with its last row and column mirrored, as it has never
+// seen another than an even size.
 func TestOddMosaic(t *testing.T) {
 	net, err := model.New(model.Config{Type: "swin", Preset: "tiny"}, 3)
 	if err != nil {
