@@ -89,7 +89,7 @@ func TestGolden(t *testing.T) {
 				if !bytes.Equal(got.ICC, m.ICC) {
 					t.Fatalf("%s: profile of %d bytes came back as %d", format, len(m.ICC), len(got.ICC))
 				}
-				if a, b := exifText(t, got.Exif), exifText(t, m.Exif); a != b  {
+				if a, b := exifText(t, got.Exif), exifText(t, m.Exif); a != b {
 					t.Fatalf("%s: EXIF\n%s\ncame back as\n%s", format, b, a)
 				}
 			}
