@@ -60,7 +60,7 @@ func render(r results, base string) (map[string][]byte, error) {
 	p := parts{r}
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"trainings": p.trainings, "figures": p.figures, "robust": p.robust, "attention": p.attention, "verdicts": p.verdicts, "curves": p.curves,
-		"examples": p.examples, "steadier": p.steadier, "apart": p.apart, "learned": p.learned, "count": p.count, "control": p.control,
+		"examples": p.examples, "steadier": p.steadier, "apart": p.apart, "learned": p.learned, "count": p.count, "answer": p.answer, "control": p.control,
 		"chart": func(name string) string { return base + "-" + name + ".svg" },
 	}).Parse(pageText)
 	if err != nil {
@@ -357,6 +357,37 @@ func (p parts) count() string {
 	return fmt.Sprintf("%d of %d", beyond, all)
 }
 
+// answer lists where an exponent other than 2 is better than softmax beyond the
+// seeds, and where every seed leans that way.
+func (p parts) answer() string {
+	var better, leans []string
+	for _, f := range forms[1:] {
+		for _, t := range tasks {
+			if f.name == "neutreno" {
+				continue
+			}
+			what, d := compare(p.r.values(t.name, f.name, "clean", t.figure), p.r.values(t.name, forms[0].name, "clean", t.figure))
+			if len(d) == 0 || (mean(d) > 0) != t.classifier() {
+				continue
+			}
+			at := fmt.Sprintf("%s at %s", f.title, t.title)
+			switch what {
+			case higher, lower:
+				better = append(better, at)
+			case leaning:
+				leans = append(leans, at)
+			}
+		}
+	}
+	list := func(v []string) string {
+		if len(v) == 0 {
+			return "nowhere"
+		}
+		return strings.Join(v, "; ")
+	}
+	return fmt.Sprintf("An exponent other than 2 is better than softmax beyond the seeds: %s. Better with every seed, though not by more than they spread: %s.", list(better), list(leans))
+}
+
 // apart says of every form and task whether tokens after the last layer are less or
 // more alike than with softmax, and what the mean self weight is beside.
 func (p parts) apart() string {
@@ -442,22 +473,16 @@ var control = []struct {
 func (p parts) control() string {
 	base := p.r.values("lm", forms[0].name, "clean", "nats")
 	var rows [][]string
-	for _, c := range control {
-		v := p.r.values("lm", c.form, "clean", "nats")
-		_, d := compare(v, base)
-		if len(d) == 0 {
-			continue
+	for _, c := range control[1:] {
+		if _, d := compare(p.r.values("lm", c.form, "clean", "nats"), base); len(d) > 0 {
+			rows = append(rows, []string{formOf(c.form).title, fmt.Sprintf("%+.3f", mean(d)), fmt.Sprintf("%+.3f", mean(c.value)-mean(control[0].value))})
 		}
-		row := []string{formOf(c.form).title, fmt.Sprintf("%.3f", mean(bySeed(v))), "", fmt.Sprintf("%.3f", mean(c.value)), ""}
-		if c.form != forms[0].name {
-			row[2], row[4] = fmt.Sprintf("%+.3f", mean(d)), fmt.Sprintf("%+.3f", mean(c.value)-mean(control[0].value))
-		}
-		rows = append(rows, row)
 	}
 	if len(rows) == 0 {
 		return "Not measured.\n"
 	}
-	return page.Table([]string{"attention", "here", "less softmax", "control", "less softmax"}, rows)
+	return page.Table([]string{"nats less softmax", "here", "control"}, rows) +
+		fmt.Sprintf("\nSoftmax itself: %.3f here, %.3f there.\n", mean(bySeed(base)), mean(control[0].value))
 }
 
 // curves is the table of validation figures over the share of the steps, of seed 1.

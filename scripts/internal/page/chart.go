@@ -70,7 +70,7 @@ func ticks(lo, hi float64, n int) []float64 {
 	}
 	var out []float64
 	for k := math.Ceil(lo / step); k*step <= hi; k++ {
-		out = append(out, k*step)
+		out = append(out, k*step+0) // no -0
 	}
 	return out
 }

@@ -27,6 +27,9 @@ func TestTicks(t *testing.T) {
 	if got := ticks(0.3, 4.1, 6); !slices.Equal(got, []float64{1, 2, 3, 4}) {
 		t.Errorf("found %v", got)
 	}
+	if got := number(ticks(-0.1, 1, 6)[0]); got != "0" {
+		t.Errorf("found %s, expected 0 without a sign", got)
+	}
 	if got := logTicks(0.04, 3); !slices.Equal(got, []float64{.05, .1, .2, .5, 1, 2}) {
 		t.Errorf("found %v", got)
 	}
